@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "ipc/auth-msg.h"
+
+#define LOGIN_MAX 512
+#define PASSWORD_MAX 1024
+#define TOKEN_MAX 512
+#define SOURCE_MAX 64
+#define PARAMS_MAX 12288
+#define HASH_MAX 512
+
+#define MESSAGE(name_, type_)                                                                      \
+    const struct ipc_message name_##_msg = {.type = type_,                                         \
+                                            .name = #name_,                                        \
+                                            .size = sizeof(struct name_),                          \
+                                            .fields = name_##_fields,                              \
+                                            .n_fields = ARRAY_SIZE(name_##_fields)}
+
+static const struct ipc_field auth_verify_user_fields[] = {
+    IPC_FIELD(struct auth_verify_user, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_verify_user, login, IPC_STR, LOGIN_MAX),
+    IPC_FIELD(struct auth_verify_user, password, IPC_STR, PASSWORD_MAX),
+    IPC_FIELD(struct auth_verify_user, source, IPC_STR, SOURCE_MAX),
+};
+static const struct ipc_field auth_verify_token_fields[] = {
+    IPC_FIELD(struct auth_verify_token, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_verify_token, token, IPC_STR, TOKEN_MAX),
+    IPC_FIELD(struct auth_verify_token, vm_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_verify_token, source, IPC_STR, SOURCE_MAX),
+};
+static const struct ipc_field auth_user_fields[] = {
+    IPC_FIELD(struct auth_user, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_user, status, IPC_U32, AUTH_STATUS_MAX - 1),
+    IPC_FIELD(struct auth_user, user_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_user, tenant_id, IPC_I64, 0),
+    IPC_FIELD(struct auth_user, login, IPC_STR, LOGIN_MAX),
+    IPC_FIELD(struct auth_user, params, IPC_STR, PARAMS_MAX),
+    IPC_FIELD(struct auth_user, token_vm_id, IPC_U64, INT64_MAX),
+};
+static const struct ipc_field auth_make_token_fields[] = {
+    IPC_FIELD(struct auth_make_token, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_make_token, user_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_make_token, vm_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_make_token, ttl, IPC_U32, 0),
+    IPC_FIELD(struct auth_make_token, multi_use, IPC_BOOL, 0),
+    IPC_FIELD(struct auth_make_token, store_only, IPC_BOOL, 0),
+    IPC_FIELD(struct auth_make_token, params, IPC_STR, PARAMS_MAX),
+};
+static const struct ipc_field auth_token_fields[] = {
+    IPC_FIELD(struct auth_token, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_token, status, IPC_U32, AUTH_STATUS_MAX - 1),
+    IPC_FIELD(struct auth_token, auth_params_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_token, token, IPC_STR, TOKEN_MAX),
+};
+static const struct ipc_field auth_verify_admin_fields[] = {
+    IPC_FIELD(struct auth_verify_admin, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_verify_admin, name, IPC_STR, LOGIN_MAX),
+    IPC_FIELD(struct auth_verify_admin, tenant, IPC_STR, LOGIN_MAX),
+    IPC_FIELD(struct auth_verify_admin, password, IPC_STR, PASSWORD_MAX),
+    IPC_FIELD(struct auth_verify_admin, source, IPC_STR, SOURCE_MAX),
+};
+static const struct ipc_field auth_admin_fields[] = {
+    IPC_FIELD(struct auth_admin, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_admin, status, IPC_U32, AUTH_STATUS_MAX - 1),
+    IPC_FIELD(struct auth_admin, admin_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_admin, tenant_id, IPC_I64, 0),
+};
+static const struct ipc_field auth_hash_fields[] = {
+    IPC_FIELD(struct auth_hash, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_hash, password, IPC_STR, PASSWORD_MAX),
+};
+static const struct ipc_field auth_hashed_fields[] = {
+    IPC_FIELD(struct auth_hashed, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_hashed, status, IPC_U32, AUTH_STATUS_MAX - 1),
+    IPC_FIELD(struct auth_hashed, hash, IPC_STR, HASH_MAX),
+};
+
+MESSAGE(auth_verify_user, 100);
+MESSAGE(auth_verify_token, 101);
+MESSAGE(auth_user, 102);
+MESSAGE(auth_make_token, 103);
+MESSAGE(auth_token, 104);
+MESSAGE(auth_verify_admin, 105);
+MESSAGE(auth_admin, 106);
+MESSAGE(auth_hash, 107);
+MESSAGE(auth_hashed, 108);

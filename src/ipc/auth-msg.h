@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+/* What qvd-l7r's broker and qvd-api ask qvd-authd, and its answers. Types 100 to 119.
+ *
+ * Each request carries an id of the asker's own, which comes back with the answer. authd answers
+ * every request once, in any order; AUTH_BUSY when its queue is full or the wait over its limit. */
+
+#include "ipc/codec.h"
+
+enum auth_status {
+    AUTH_OK,
+    AUTH_DENIED,      /* wrong, unknown, blocked or expired: the asker tells no more than "no" */
+    AUTH_BUSY,        /* try again later: 503 */
+    AUTH_UNAVAILABLE, /* database or directory away: 503 */
+    AUTH_THROTTLED, /* too many failures of this account or source: 429 for admins, 401 for users */
+    AUTH_STATUS_MAX
+};
+
+/* A user's login (Basic). login as the client sent it, tenant still inside. */
+struct auth_verify_user {
+    uint64_t id;
+    const char *login;
+    const char *password;
+    const char *source; /* the client's address, for throttling */
+};
+/* A user's bearer token, decoded from base64. vm_id: 0, or the VM it is used for. */
+struct auth_verify_token {
+    uint64_t id;
+    const char *token;
+    uint64_t vm_id;
+    const char *source;
+};
+/* Who he is. params: JSON object of the plugins' parameters for the VMA (may be "{}"). token_vm_id:
+ * the VM that the token is bound to, 0: any of his. */
+struct auth_user {
+    uint64_t id;
+    uint32_t status; /* enum auth_status */
+    uint64_t user_id;
+    int64_t tenant_id;
+    const char *login; /* as stored, without tenant */
+    const char *params;
+    uint64_t token_vm_id;
+};
+/* Makes a token: ttl in seconds; vm_id 0: for any VM of the user. store_only: keeps params in
+ * user_auth_parameters and makes no token (authenticate_user?store_auth=1). */
+struct auth_make_token {
+    uint64_t id;
+    uint64_t user_id;
+    uint64_t vm_id;
+    uint32_t ttl;
+    bool multi_use;
+    bool store_only;
+    const char *params;
+};
+struct auth_token {
+    uint64_t id;
+    uint32_t status;
+    uint64_t auth_params_id;
+    const char *token; /* plain, not base64; empty with store_only */
+};
+/* An administrator's login; tenant "" when he gave none. */
+struct auth_verify_admin {
+    uint64_t id;
+    const char *name;
+    const char *tenant;
+    const char *password;
+    const char *source;
+};
+struct auth_admin {
+    uint64_t id;
+    uint32_t status;
+    uint64_t admin_id;
+    int64_t tenant_id;
+};
+/* The hash to store for a new password. */
+struct auth_hash {
+    uint64_t id;
+    const char *password;
+};
+struct auth_hashed {
+    uint64_t id;
+    uint32_t status;
+    const char *hash;
+};
+
+extern const struct ipc_message auth_verify_user_msg;  /* -> auth_user */
+extern const struct ipc_message auth_verify_token_msg; /* -> auth_user */
+extern const struct ipc_message auth_user_msg;
+extern const struct ipc_message auth_make_token_msg; /* -> auth_token */
+extern const struct ipc_message auth_token_msg;
+extern const struct ipc_message auth_verify_admin_msg; /* -> auth_admin */
+extern const struct ipc_message auth_admin_msg;
+extern const struct ipc_message auth_hash_msg; /* -> auth_hashed */
+extern const struct ipc_message auth_hashed_msg;
