@@ -131,13 +131,12 @@ static must_check int enqueue(struct ipc_channel *c, const struct buf *b, int fd
 
 int ipc_send(struct ipc_channel *c, const struct ipc_message *m, const void *msg, int fd)
 {
-    _cleanup_(buf_done_p) struct buf b;
+    _cleanup_(buf_done_p) struct buf b = {.limit = 2 * IPC_MAX};
 
     if (c->dead)
         return -EPIPE;
     if (m->fd != (fd >= 0))
         return -EINVAL;
-    buf_init(&b, 2 * IPC_MAX);
     int r = ipc_encode(m, msg, &b);
     if (r < 0)
         return r;
