@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+import os
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, 'tests', 'lib'))
+
+from farm import farm, xserver, xservers  # noqa: E402,F401  pylint: disable=wrong-import-position

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures of the end-to-end tests: running farms, X servers, screenshots and keys.
+
+A test file takes `farm` (one farm for the file, removed after it) and says what it wants by a
+module variable:
+
+    FARM = {'image': 'minimal', 'users': ['alice', 'bob'], 'settings': {'log.level': 'DEBUG'}}
+
+image: 'minimal', 'minimal-systemd', 'xfce' or None (no image, OSF or VM). Every user gets one VM of
+his login's name unless 'vms' is False. What fails prints the logs of the farm.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, 'tools'))
+
+from qvdfarm import build as qvdbuild  # noqa: E402  pylint: disable=wrong-import-position
+from qvdfarm.farm import Farm, FarmError, new_password  # noqa: E402,F401
+
+BASE_DIR = os.environ.get('QVD_TEST_DIR', '/var/tmp')
+
+
+def wait_until(check, timeout=10.0, what='the condition', interval=0.02):
+    """Asks check() again and again until it is true; its value."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f'{what}: not within {timeout:g} s')
+        time.sleep(interval)
+
+
+def installed_tree():
+    """The DESTDIR that the tests run: QVD_TREE, or this tree built now."""
+    tree = os.environ.get('QVD_TREE')
+    return tree if tree else qvdbuild.install_tree(lambda text: None, 'build/e2e',
+                                                   ('--buildtype=debugoptimized',))
+
+
+_images = {}
+
+
+def built_image(name, tree):
+    """The image of that name with the VMA of the tree; built once a run of the tests."""
+    if name not in _images:
+        folder = os.path.join(TOP, 'build', 'images')
+        out = os.path.join(folder, f'test-{name}.tar.zst')
+        ready = os.environ.get('QVD_TEST_IMAGES')
+        if ready:
+            out = os.path.join(ready, f'{name}.tar.zst')
+        else:
+            os.makedirs(folder, exist_ok=True)
+            subprocess.run([os.path.join(TOP, 'images', 'build'), name, '--vma', tree, '--out',
+                            out], check=True, stdout=subprocess.DEVNULL)
+        _images[name] = out
+    return _images[name]
+
+
+class TestFarm(Farm):
+    """A farm with some users, whose passwords it knows, and ways to look into its VMs."""
+
+    __test__ = False
+
+    def __init__(self, folder, tree, **kwargs):
+        super().__init__(folder, tree, fsync=kwargs.pop('fsync', False), **kwargs)
+        self.users = {}
+
+    def add_objects(self, image=None, users=(), vms=True, osf=None):
+        """The node, and an OSF `desk` with that image, and a VM for each user."""
+        self.qa('host', 'add', f'name={self.nodename}', f'address={self.address}')
+        if image:
+            fields = {'name': 'desk', 'memory': '512', **(osf or {})}
+            self.qa('osf', 'add', *[f'{k}={v}' for k, v in fields.items()])
+            staged = self.add_image(built_image(image, self.tree))
+            self.qa('di', 'add', f'path={staged}', f'osf={fields["name"]}')
+        for login in users:
+            self.add_user(login)
+            if image and vms:
+                self.qa('vm', 'add', f'name={login}', f'user={login}', 'osf=desk')
+
+    def add_user(self, login, password=None):
+        self.users[login] = password or new_password()
+        self.qa('user', 'add', f'login={login}', f'password={self.users[login]}')
+
+    def vm_row(self, name):
+        """id, state, user_state, host, address of a VM as strings; from the database."""
+        rows = self.psql(
+            "SELECT v.id, r.vm_state, r.user_state, coalesce(r.host_id::text, ''), "
+            "host(v.ip) FROM vms v JOIN vm_runtimes r ON r.vm_id = v.id "
+            f"WHERE v.name = '{name}'")
+        return dict(zip(('id', 'state', 'user_state', 'host', 'ip'), rows[0]))
+
+    def wait_vm(self, name, state, timeout=30):
+        wait_until(lambda: self.vm_row(name)['state'] == state, timeout,
+                   f'VM {name} in state {state}')
+
+    def in_vm(self, vm_id, argv, **kwargs):
+        """Runs argv as root of the container."""
+        return self.run(['lxc-attach', '-P', '/run/qvd/lxc', '-n', f'qvd-{vm_id}', '--clear-env',
+                         '--', *argv], **kwargs)
+
+    def client_command(self, login, *args):
+        """qvdclient of the tree for that user; the password comes by the environment."""
+        return [self.path('tree/usr/bin/qvdclient'), '-h', self.address, '-p',
+                str(self.l7r_port), '-u', login, *args]
+
+    @contextlib.contextmanager
+    def client(self, login, display, *args, home=None):
+        """A running qvdclient on that display; ended with the block."""
+        own_home = home or tempfile.mkdtemp(prefix='qvdclient-', dir=BASE_DIR)
+        env = {**self.client_env(), 'DISPLAY': display, 'HOME': own_home,
+               'QVD_CA': self.path('ca.pem'), 'QVD_PASSWORD': self.users[login]}
+        log_path = os.path.join(own_home, 'client.log')
+        with open(log_path, 'ab') as log:
+            process = subprocess.Popen(self.client_command(login, *args), env=env, stdout=log,
+                                       stderr=log, stdin=subprocess.DEVNULL)
+        process.log_path = log_path
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            if not home:
+                shutil.rmtree(own_home, ignore_errors=True)
+
+    def logs(self):
+        """The ends of all logs, for the report of a failed test."""
+        parts = []
+        for name in sorted(os.listdir(self.path('log'))):
+            if name.endswith('.log'):
+                parts.append(f'--- {name}\n{self.log_tail(name[:-4], 80)}')
+        return '\n'.join(parts)
+
+
+def make_farm(options=None, **kwargs):
+    """A farm as FARM tells (see above), running; the caller destroys it."""
+    options = dict(options or {})
+    tree = installed_tree()
+    folder = tempfile.mkdtemp(prefix='qvd-farm-', dir=BASE_DIR)
+    farm = TestFarm(folder, tree, settings=options.get('settings'),
+                    fsync=options.get('fsync', False), slots=options.get('slots', 2), **kwargs)
+    try:
+        farm.create()
+        if options.get('services', True):
+            farm.start()
+            farm.add_objects(options.get('image'), options.get('users', ()),
+                             options.get('vms', True), options.get('osf'))
+    except BaseException:
+        print(farm.logs())
+        farm.destroy()
+        raise
+    return farm
+
+
+@pytest.fixture(scope='module')
+def farm(request):
+    made = make_farm(getattr(request.module, 'FARM', {}))
+    failed_before = request.session.testsfailed
+    yield made
+    if request.session.testsfailed > failed_before:
+        print(made.logs())
+    made.destroy()
+
+
+# -- X ---------------------------------------------------------------------------------------------
+
+class XServer:
+    """An Xvfb of its own, by its socket only; the display number is the server's choice."""
+
+    def __init__(self, size='1024x768x24'):
+        read_end, write_end = os.pipe()
+        self.log = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            ['Xvfb', '-displayfd', str(write_end), '-screen', '0', size, '-nolisten', 'tcp',
+             '-noreset'], pass_fds=[write_end], stdin=subprocess.DEVNULL, stdout=self.log,
+            stderr=self.log)
+        os.close(write_end)
+        with os.fdopen(read_end) as f:
+            number = f.readline().strip()
+        if not number:
+            self.process.wait()
+            self.log.seek(0)
+            raise RuntimeError(f'Xvfb did not start: {self.log.read().decode()}')
+        self.display = ':' + number
+        self._connection = None
+
+    @property
+    def connection(self):
+        if self._connection is None:
+            from Xlib import display
+            self._connection = display.Display(self.display)
+        return self._connection
+
+    def close(self):
+        if self._connection is not None:
+            with contextlib.suppress(Exception):
+                self._connection.close()
+        self.process.terminate()
+        self.process.wait(10)
+        self.log.close()
+
+    def pixels(self, x=0, y=0, width=None, height=None):
+        """Rows of the root window as bytes, 4 a pixel (blue, green, red, unused)."""
+        from Xlib import X
+        root = self.connection.screen().root
+        size = root.get_geometry()
+        width, height = width or size.width - x, height or size.height - y
+        data = root.get_image(x, y, width, height, X.ZPixmap, 0xffffffff).data
+        return [data[row * width * 4:(row + 1) * width * 4] for row in range(height)]
+
+    def screenshot(self, path):
+        """Saves the screen as PNG and returns the number of different colours."""
+        from PIL import Image
+        rows = self.pixels()
+        image = Image.frombytes('RGB', (len(rows[0]) // 4, len(rows)), b''.join(rows), 'raw',
+                                'BGRX')
+        image.save(path)
+        colours = image.getcolors(1 << 24)
+        return len(colours)
+
+    def windows(self):
+        """Names of all viewable top-level windows."""
+        from Xlib import X
+        found = []
+        for window in self.connection.screen().root.query_tree().children:
+            with contextlib.suppress(Exception):
+                if window.get_attributes().map_state == X.IsViewable:
+                    found.append(window.get_wm_name() or '')
+        return found
+
+    def press(self, text):
+        """Types text (letters, digits, space, newline and - / . _) by XTEST."""
+        from Xlib import X, XK
+        from Xlib.ext import xtest
+        names = {'\n': 'Return', ' ': 'space', '-': 'minus', '/': 'slash', '.': 'period',
+                 '_': 'underscore', '>': 'greater', '~': 'asciitilde'}
+        shift = self.connection.keysym_to_keycode(XK.string_to_keysym('Shift_L'))
+        for char in text:
+            keysym = XK.string_to_keysym(names.get(char, char))
+            code = self.connection.keysym_to_keycode(keysym)
+            shifted = self.connection.keycode_to_keysym(code, 0) != keysym
+            if shifted:
+                xtest.fake_input(self.connection, X.KeyPress, shift)
+            xtest.fake_input(self.connection, X.KeyPress, code)
+            xtest.fake_input(self.connection, X.KeyRelease, code)
+            if shifted:
+                xtest.fake_input(self.connection, X.KeyRelease, shift)
+        self.connection.sync()
+
+    def move_pointer(self, x, y):
+        from Xlib import X
+        from Xlib.ext import xtest
+        xtest.fake_input(self.connection, X.MotionNotify, x=x, y=y)
+        self.connection.sync()
+
+
+@pytest.fixture
+def xserver():
+    server = XServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def xservers():
+    """Makes X servers: xservers() gives a new one each time."""
+    made = []
+
+    def make(**kwargs):
+        made.append(XServer(**kwargs))
+        return made[-1]
+    yield make
+    for server in made:
+        server.close()
+
+
+def random_picture(width=256, height=256, seed=None):
+    """Rows of random pixels in the X servers' order (blue, green, red, 0)."""
+    source = random.Random(seed)
+    return [b''.join(source.randbytes(3) + b'\0' for _ in range(width)) for _ in range(height)]
