@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* VMA wire v1: signing, checking, and the shape of answers. Knows no sockets and no HTTP. */
+#include "wire/vma.h"
+
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <string.h>
+
+#include "base/str.h"
+
+#define MAC_LEN 32
+#define MAC_HEX (2 * MAC_LEN)
+
+static const char *const function_table[WIRE_VMA_FUNCTION_MAX] = {
+    [WIRE_VMA_PING] = "ping",           [WIRE_VMA_X_STATE] = "x_state",
+    [WIRE_VMA_X_START] = "x_start",     [WIRE_VMA_X_RESET] = "x_reset",
+    [WIRE_VMA_X_SUSPEND] = "x_suspend", [WIRE_VMA_X_STOP] = "x_stop",
+    [WIRE_VMA_POWEROFF] = "poweroff",   [WIRE_VMA_EXPIRE] = "expire",
+};
+QVD_STRING_TABLE_DEFINE(wire_vma_function, enum wire_vma_function, function_table,
+                        WIRE_VMA_FUNCTION_INVALID)
+
+static const char *const state_table[WIRE_X_STATE_MAX] = {
+    [WIRE_X_STOPPED] = "stopped",           [WIRE_X_STARTING] = "starting",
+    [WIRE_X_PROVISIONING] = "provisioning", [WIRE_X_LISTENING] = "listening",
+    [WIRE_X_CONNECTED] = "connected",       [WIRE_X_SUSPENDING] = "suspending",
+    [WIRE_X_SUSPENDED] = "suspended",       [WIRE_X_STOPPING] = "stopping",
+};
+QVD_STRING_TABLE_DEFINE(wire_x_state, enum wire_x_state, state_table, WIRE_X_STATE_INVALID)
+
+bool wire_vma_is_order(enum wire_vma_function f)
+{
+    return f != WIRE_VMA_PING && f != WIRE_VMA_X_STATE;
+}
+
+int wire_vma_nonce(char ret_nonce[WIRE_VMA_NONCE_LEN + 1])
+{
+    uint8_t raw[WIRE_VMA_NONCE_LEN / 2];
+    int r = random_bytes(raw, sizeof raw);
+
+    if (r == 0)
+        hex_encode(raw, sizeof raw, ret_nonce);
+    return r;
+}
+
+/* The hex MAC over head (which ends with a newline) and the hash of the body. */
+static must_check int make_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *head,
+                               const void *body, size_t len, char ret_mac[MAC_HEX + 1])
+{
+    uint8_t hash[MAC_LEN], mac[MAC_LEN];
+    char text[256];
+    unsigned n = 0;
+
+    if (EVP_Digest(body, len, hash, &n, EVP_sha256(), NULL) != 1 || n != sizeof hash)
+        return -EIO;
+    int r = str_copy(text, sizeof text - MAC_HEX, head);
+    if (r < 0)
+        return r;
+    size_t used = strlen(text);
+    hex_encode(hash, sizeof hash, text + used);
+    if (!HMAC(EVP_sha256(), secret, WIRE_VMA_SECRET_LEN, (const uint8_t *)text, used + MAC_HEX, mac,
+              &n) ||
+        n != sizeof mac)
+        return -EIO;
+    hex_encode(mac, sizeof mac, ret_mac);
+    return 0;
+}
+
+static must_check int request_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *function,
+                                  uint64_t serial, const char *nonce, const void *body, size_t len,
+                                  char ret_mac[MAC_HEX + 1])
+{
+    char head[160];
+    int r = str_format(head, sizeof head, "qvd1 request\n%s\n%llu\n%s\n", function,
+                       (unsigned long long)serial, nonce);
+
+    return r < 0 ? r : make_mac(secret, head, body, len, ret_mac);
+}
+
+static must_check int answer_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], unsigned status,
+                                 const char *nonce, const void *body, size_t len,
+                                 char ret_mac[MAC_HEX + 1])
+{
+    char head[160];
+    int r = str_format(head, sizeof head, "qvd1 answer\n%u\n%s\n", status, nonce);
+
+    return r < 0 ? r : make_mac(secret, head, body, len, ret_mac);
+}
+
+int wire_vma_sign_request(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *function,
+                          uint64_t serial, const char *nonce, const void *body, size_t len,
+                          char ret_value[WIRE_VMA_AUTH_MAX])
+{
+    char mac[MAC_HEX + 1];
+    int r = request_mac(secret, function, serial, nonce, body, len, mac);
+
+    return r < 0 ? r
+                 : str_format(ret_value, WIRE_VMA_AUTH_MAX, "v1 %llu %s %s",
+                              (unsigned long long)serial, nonce, mac);
+}
+
+int wire_vma_sign_answer(const uint8_t secret[WIRE_VMA_SECRET_LEN], unsigned status,
+                         const char *nonce, const void *body, size_t len,
+                         char ret_value[WIRE_VMA_AUTH_MAX])
+{
+    char mac[MAC_HEX + 1];
+    int r = answer_mac(secret, status, nonce, body, len, mac);
+
+    return r < 0 ? r : str_format(ret_value, WIRE_VMA_AUTH_MAX, "v1 %s", mac);
+}
+
+static bool is_hex(const char *s, size_t len, size_t want)
+{
+    if (len != want)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (!(s[i] >= '0' && s[i] <= '9') && !(s[i] >= 'a' && s[i] <= 'f'))
+            return false;
+    return true;
+}
+
+/* Takes the next word off the front of *s: words are separated by exactly one blank. */
+static size_t next_word(const char **s, const char *end, const char **ret_word)
+{
+    const char *at = *s;
+    const char *blank = memchr(at, ' ', end - at);
+    size_t n = (blank ? blank : end) - at;
+
+    *ret_word = at;
+    *s = blank ? blank + 1 : end;
+    return n;
+}
+
+static must_check int parse_serial(const char *word, size_t len, uint64_t *ret_serial)
+{
+    char text[21];
+
+    if (str_copy_n(text, sizeof text, word, len) < 0 ||
+        str_to_u64(text, UINT64_MAX, ret_serial) < 0)
+        return -EBADMSG;
+    return text[0] == '0' && len > 1 ? -EBADMSG : 0;
+}
+
+int wire_vma_check_request(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *function,
+                           const char *value, size_t value_len, const void *body, size_t len,
+                           uint64_t *ret_serial, char ret_nonce[WIRE_VMA_NONCE_LEN + 1])
+{
+    const char *at = value, *end = value + value_len, *word[4];
+    char nonce[WIRE_VMA_NONCE_LEN + 1], mac[MAC_HEX + 1];
+    size_t n[4];
+    uint64_t serial;
+
+    if (value_len >= WIRE_VMA_AUTH_MAX || value_len == 0 || end[-1] == ' ')
+        return -EBADMSG;
+    for (int i = 0; i < 4; i++)
+        n[i] = next_word(&at, end, &word[i]);
+    if (at != end || n[0] != 2 || memcmp(word[0], "v1", 2) != 0 ||
+        parse_serial(word[1], n[1], &serial) < 0 || !is_hex(word[2], n[2], WIRE_VMA_NONCE_LEN) ||
+        !is_hex(word[3], n[3], MAC_HEX))
+        return -EBADMSG;
+    memcpy(nonce, word[2], n[2]);
+    nonce[n[2]] = '\0';
+    int r = request_mac(secret, function, serial, nonce, body, len, mac);
+    if (r < 0)
+        return -EIO;
+    if (!bytes_equal(mac, word[3], MAC_HEX))
+        return -EACCES;
+    *ret_serial = serial;
+    memcpy(ret_nonce, nonce, sizeof nonce);
+    return 0;
+}
+
+int wire_vma_check_answer(const uint8_t secret[WIRE_VMA_SECRET_LEN], unsigned status,
+                          const char *nonce, const char *value, size_t value_len, const void *body,
+                          size_t len)
+{
+    char mac[MAC_HEX + 1];
+
+    if (value_len != 3 + MAC_HEX || memcmp(value, "v1 ", 3) != 0 ||
+        !is_hex(value + 3, value_len - 3, MAC_HEX))
+        return -EBADMSG;
+    if (answer_mac(secret, status, nonce, body, len, mac) < 0)
+        return -EIO;
+    return bytes_equal(mac, value + 3, MAC_HEX) ? 0 : -EACCES;
+}
+
+/* Copies a text that a stranger chose as one printable line, cut at whole characters. */
+static void copy_printable(char *dst, size_t size, const char *s, size_t len)
+{
+    size_t n = 0;
+
+    while (n < len && n < size - 1) {
+        unsigned char c = s[n];
+        dst[n++] = c < 0x20 || c == 0x7f ? '?' : (char)c;
+    }
+    while (n > 0 && n < len && ((unsigned char)s[n] & 0xc0) == 0x80)
+        n--; /* the cut must not split a character */
+    dst[n] = '\0';
+    /* C1 controls (U+0080 to U+009F) are 0xc2 0x80 to 0xc2 0x9f. */
+    for (size_t i = 0; i + 1 < n; i++)
+        if ((unsigned char)dst[i] == 0xc2 && (unsigned char)dst[i + 1] < 0xa0)
+            dst[i] = dst[i + 1] = '?';
+}
+
+int wire_vma_answer_parse(const char *body, size_t len, struct wire_vma_answer *ret)
+{
+    json_error_t error;
+
+    if (len > WIRE_VMA_BODY_MAX)
+        return -EBADMSG;
+    json_auto_t *root = json_loadb(body, len, JSON_REJECT_DUPLICATES, &error);
+    if (!json_is_object(root))
+        return -EBADMSG;
+    json_t *state = json_object_get(root, "state"), *text = json_object_get(root, "error");
+    if ((state && !json_is_string(state)) || (text && !json_is_string(text)))
+        return -EBADMSG;
+    ret->state = state ? wire_x_state_from_string(json_string_value(state)) : WIRE_X_STATE_INVALID;
+    ret->error[0] = '\0';
+    if (text)
+        copy_printable(ret->error, sizeof ret->error, json_string_value(text),
+                       json_string_length(text));
+    return 0;
+}
+
+char *wire_vma_answer_format(const struct wire_vma_answer *answer)
+{
+    json_auto_t *root = json_object();
+    const char *state = wire_x_state_to_string(answer->state);
+
+    if (!root || (state && json_object_set_new(root, "state", json_string(state)) < 0))
+        return NULL;
+    if (answer->error[0] && json_object_set_new(root, "error", json_string(answer->error)) < 0)
+        return NULL;
+    return json_dumps(root, JSON_COMPACT);
+}
