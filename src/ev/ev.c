@@ -106,7 +106,7 @@ void ev_loop_stop(struct ev_loop *loop, int code)
 static short to_event(unsigned events)
 {
     return EV_PERSIST | (events & EV_IO_IN ? EV_READ : 0) | (events & EV_IO_OUT ? EV_WRITE : 0) |
-           (events & EV_IO_CLOSED ? EV_CLOSED : 0);
+           (events & EV_IO_CLOSED ? EV_CLOSED : 0) | (events & EV_IO_EDGE ? EV_ET : 0);
 }
 
 static void on_io(evutil_socket_t fd, short what, void *arg)

@@ -33,6 +33,7 @@ enum ev_io_events {
     EV_IO_IN = 1,
     EV_IO_OUT = 2,
     EV_IO_CLOSED = 4, /* the peer has closed its sending side; comes without reading */
+    EV_IO_EDGE = 8,   /* with others: told once a change instead of as long as it holds */
 };
 typedef void ev_io_fn(void *arg, unsigned events);
 

@@ -43,7 +43,7 @@ struct stream_handlers {
 
 /* A connected socket (accepted, or one of socketpair()) becomes a stream. Takes over fd, also on
  * failure. tls: NULL for plain; a reference is kept. handshake_ms: limit of the handshake, 0 none.
- * handlers are copied. 0, -ENOMEM, -errno. */
+ * handlers must outlive the stream. 0, -ENOMEM, -errno. */
 must_check int stream_new(struct ev_loop *loop, int fd, struct tls_context *tls,
                           uint64_t handshake_ms, const struct stream_handlers *handlers,
                           void *owner, struct stream **ret_stream);

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include "base/buf.h"
+#include "stream/stream.h"
+#include "stream/tls.h"
+
+enum stream_state {
+    STREAM_CONNECTING,
+    STREAM_HANDSHAKE,
+    STREAM_VERIFY, /* the owner is asked about the certificate */
+    STREAM_OPEN,
+    STREAM_DEAD, /* failed: closed() was called or is about to be */
+};
+
+/* What differs between plain and TLS. read, write: bytes done; 0 only at the peer's end (read);
+ * -EAGAIN, other -errno. finish: 0 done, -EAGAIN, -errno. */
+struct stream_ops {
+    ssize_t (*read)(struct stream *s, void *data, size_t len);
+    ssize_t (*write)(struct stream *s, const void *data, size_t len);
+    int (*finish)(struct stream *s);
+    size_t max_write; /* in one call; 0: any */
+};
+extern const struct stream_ops stream_plain_ops, stream_tls_ops;
+
+#define STREAM_CUTS_MAX 4
+
+struct stream {
+    struct ev_loop *loop;
+    struct ev_io *io;
+    struct ev_timer *timer; /* only while connecting, in the handshake, or lingering */
+    const struct stream_ops *ops;
+    const struct stream_handlers *handlers;
+    void *owner;
+    SSL *ssl;
+    struct tls_context *tls;
+    struct tls_peer *peer;     /* TLS client, until it is open */
+    struct qvd_error *failure; /* once it is dead */
+    struct buf out, in;        /* in: what was given back by stream_unread() */
+    struct ev_deferred later;
+    uint32_t cuts[STREAM_CUTS_MAX]; /* offsets in out that no record may cross */
+    size_t high, low, limit;
+    int fd;
+    unsigned depth; /* callbacks under way */
+    uint8_t n_cuts;
+    enum stream_state state : 4;
+    bool server : 1, reading : 1, watch_hangup : 1, hangup_told : 1, got_eof : 1, eof_told : 1,
+        congested : 1, finishing : 1, finished : 1, open_due : 1, freed : 1, lingering : 1,
+        wants_read : 1, wants_write : 1; /* what the TLS handshake, or a crossed call, waits for */
+};
+
+/* stream-tls.c: makes s->ssl. host may be NULL. */
+must_check int stream_tls_begin(struct stream *s, struct tls_context *tls, bool server,
+                                const char *host);
+/* One step of the handshake: 0 done, -EAGAIN (wants_* tell what for), other: err is told. */
+must_check int stream_tls_handshake(struct stream *s, struct qvd_error *err);
+/* After a client's handshake: completes s->peer. */
+void stream_tls_examine(struct stream *s);
+
+/* tls.c */
+SSL_CTX *tls_context_ssl(struct tls_context *tls);
+void tls_peer_add_fault(struct tls_peer *peer, int fault);
+/* The first of OpenSSL's errors as text; "end of connection" without one. Empties its queue. */
+const char *tls_error_text(char *dst, size_t size);

@@ -1,0 +1,766 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* A stream's life: connecting, events, queue, marks, end. Does not know what TLS is beyond asking
+ * stream-tls.c for the next step. */
+#include "stream/stream.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "stream/stream-internal.h"
+
+#define HIGH_MARK (64 * 1024)
+#define LOW_MARK (16 * 1024)
+#define QUEUE_LIMIT (1024 * 1024)
+#define LINGER_MS 2000
+#define RECORD_MAX 16384
+
+/* One for all streams of a thread: what a read brings is passed on or queued elsewhere at once. A
+ * TLS record (16 KiB) must fit in what is left, see read_some(). */
+static _Thread_local uint8_t scratch[64 * 1024];
+
+static void update(struct stream *s);
+
+static const struct stream_handlers no_handlers;
+
+/* --- callbacks ---------------------------------------------------------------------------- */
+
+/* While a callback runs the memory stays, whatever the owner does. */
+static void hold(struct stream *s)
+{
+    s->depth++;
+}
+
+static void release(struct stream *s)
+{
+    if (--s->depth == 0 && s->freed)
+        free(s);
+}
+
+#define CALL(s, name, ...)                                                                         \
+    do {                                                                                           \
+        if (!(s)->freed && (s)->handlers->name)                                                    \
+            (s)->handlers->name((s)->owner, ##__VA_ARGS__);                                        \
+    } while (0)
+
+static bool usable(const struct stream *s)
+{
+    return !s->freed && s->state == STREAM_OPEN;
+}
+
+/* Dead from now on; the owner hears of it at the end of the turn. */
+static void fail(struct stream *s, const struct qvd_error *why)
+{
+    if (s->freed || s->state == STREAM_DEAD)
+        return;
+    s->state = STREAM_DEAD;
+    s->failure = malloc(sizeof *s->failure);
+    if (s->failure)
+        *s->failure = *why;
+    s->timer = ev_timer_free(s->timer);
+    update(s);
+    ev_defer(s->loop, &s->later);
+}
+
+static void fail_errno(struct stream *s, int r, const char *what)
+{
+    struct qvd_error why;
+
+    qvd_error_errno(&why, r, "%s", what);
+    fail(s, &why);
+}
+
+static void tell_closed(struct stream *s)
+{
+    static const struct qvd_error no_memory = {-ENOMEM, "out of memory"};
+    struct qvd_error why = s->failure ? *s->failure : no_memory;
+
+    CALL(s, closed, &why);
+}
+
+/* --- what is watched ------------------------------------------------------------------------ */
+
+static unsigned wanted_open(const struct stream *s)
+{
+    unsigned events = 0;
+
+    if (s->reading && !s->got_eof && s->in.len == 0)
+        events |= EV_IO_IN;
+    if (s->out.len > 0 || (s->finishing && !s->finished))
+        events |= EV_IO_OUT;
+    if (s->wants_read)
+        events |= EV_IO_IN;
+    if (s->wants_write)
+        events |= EV_IO_OUT;
+    /* A reset comes as IN; level-triggered it would come for ever while nobody reads. */
+    if (!events && !s->reading && s->watch_hangup && !s->hangup_told && !s->got_eof)
+        events = EV_IO_IN | EV_IO_CLOSED | EV_IO_EDGE;
+    return events;
+}
+
+static void update(struct stream *s)
+{
+    unsigned events = 0;
+
+    if (s->freed)
+        return;
+    switch (s->state) {
+    case STREAM_CONNECTING:
+        events = EV_IO_OUT;
+        break;
+    case STREAM_HANDSHAKE:
+        events = s->wants_write ? EV_IO_OUT : EV_IO_IN;
+        break;
+    case STREAM_OPEN:
+        events = wanted_open(s);
+        break;
+    case STREAM_VERIFY:
+    case STREAM_DEAD:
+        break;
+    }
+    int r = ev_io_set(s->io, events);
+    if (r < 0)
+        fail_errno(s, r, "watching the socket");
+}
+
+/* --- out --------------------------------------------------------------------------------- */
+
+static size_t next_chunk(const struct stream *s, size_t len)
+{
+    if (s->n_cuts > 0 && s->cuts[0] < len)
+        len = s->cuts[0];
+    if (s->ops->max_write && len > s->ops->max_write)
+        len = s->ops->max_write;
+    return len;
+}
+
+static void consumed(struct stream *s, size_t n)
+{
+    uint8_t kept = 0;
+
+    buf_consume(&s->out, n);
+    for (uint8_t i = 0; i < s->n_cuts; i++)
+        if (s->cuts[i] > n)
+            s->cuts[kept++] = s->cuts[i] - n;
+    s->n_cuts = kept;
+}
+
+static void finish_now(struct stream *s)
+{
+    int r = s->ops->finish(s);
+
+    if (r == -EAGAIN)
+        return;
+    s->finished = true;
+    /* ENOTCONN: the peer has gone; reading will tell. */
+    if (r < 0 && r != -ENOTCONN && r != -EPIPE)
+        fail_errno(s, r, "closing");
+}
+
+static void after_flush(struct stream *s)
+{
+    bool drained = s->congested && s->out.len <= s->low;
+
+    if (drained)
+        s->congested = false;
+    if (s->out.len == 0 && s->finishing && !s->finished)
+        finish_now(s);
+    if (drained)
+        CALL(s, drained);
+    if (usable(s) && s->out.len == 0)
+        CALL(s, flushed);
+}
+
+static void flush(struct stream *s)
+{
+    if (s->out.len == 0 && !s->finishing)
+        return;
+    while (s->out.len > 0) {
+        ssize_t n = s->ops->write(s, s->out.data, next_chunk(s, s->out.len));
+        if (n == -EAGAIN)
+            break;
+        if (n < 0) {
+            fail_errno(s, n, "sending");
+            return;
+        }
+        consumed(s, n);
+    }
+    after_flush(s);
+}
+
+/* What the kernel takes at once: bytes, or -errno. */
+static ssize_t write_direct(struct stream *s, const uint8_t *data, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        size_t chunk = len - done;
+        if (s->ops->max_write && chunk > s->ops->max_write)
+            chunk = s->ops->max_write;
+        ssize_t n = s->ops->write(s, data + done, chunk);
+        if (n == -EAGAIN)
+            break;
+        if (n < 0)
+            return n;
+        done += n;
+    }
+    return done;
+}
+
+static must_check int queue(struct stream *s, const uint8_t *data, size_t len)
+{
+    int r = buf_append(&s->out, data, len);
+
+    if (r < 0)
+        return r;
+    if (s->out.len > s->high)
+        s->congested = true;
+    return 0;
+}
+
+int stream_write(struct stream *s, const void *data, size_t len)
+{
+    ssize_t done = 0;
+
+    if (s->state == STREAM_DEAD || s->finishing)
+        return -EPIPE;
+    if (s->limit && (len > s->limit || s->out.len > s->limit - len))
+        return -ENOBUFS;
+    if (s->state == STREAM_OPEN && s->out.len == 0)
+        done = write_direct(s, data, len);
+    if (done < 0) {
+        fail_errno(s, done, "sending");
+        return -EPIPE;
+    }
+    if ((size_t)done == len)
+        return 0;
+    int r = queue(s, (const uint8_t *)data + done, len - done);
+    if (r < 0) {
+        /* A part may have gone out: the rest cannot be left out. */
+        fail_errno(s, r, "sending");
+        return r;
+    }
+    update(s);
+    return 0;
+}
+
+static must_check int cut(struct stream *s)
+{
+    if (s->out.len == 0 || (s->n_cuts > 0 && s->cuts[s->n_cuts - 1] == s->out.len))
+        return 0;
+    if (s->n_cuts == STREAM_CUTS_MAX)
+        return -ENOBUFS;
+    s->cuts[s->n_cuts++] = s->out.len;
+    return 0;
+}
+
+int stream_write_record(struct stream *s, const void *data, size_t len)
+{
+    if (len > RECORD_MAX || s->n_cuts + 2 > STREAM_CUTS_MAX)
+        return -ENOBUFS;
+    int r = cut(s);
+    if (r >= 0)
+        r = stream_write(s, data, len);
+    if (r >= 0)
+        r = cut(s);
+    return r;
+}
+
+void stream_finish(struct stream *s)
+{
+    if (s->finishing || s->state == STREAM_DEAD)
+        return;
+    s->finishing = true;
+    if (s->state == STREAM_OPEN && s->out.len == 0)
+        finish_now(s);
+    update(s);
+}
+
+/* --- in ---------------------------------------------------------------------------------- */
+
+static void tell_eof(struct stream *s)
+{
+    if (!s->got_eof || s->eof_told || s->in.len > 0 || !s->reading)
+        return;
+    s->eof_told = true;
+    CALL(s, eof);
+}
+
+/* Until the kernel has no more, or the scratch could not hold another whole record: then nothing
+ * read stays inside the TLS library, and the kernel tells of what is left. */
+static void read_some(struct stream *s)
+{
+    size_t got = 0;
+    ssize_t n = 0;
+
+    while (sizeof scratch - got >= RECORD_MAX) {
+        n = s->ops->read(s, scratch + got, sizeof scratch - got);
+        if (n <= 0)
+            break;
+        got += n;
+        if (!s->ssl)
+            break;
+    }
+    if (got > 0)
+        CALL(s, data, scratch, got);
+    if (n == 0)
+        s->got_eof = true;
+    if (!usable(s))
+        return;
+    if (n < 0 && n != -EAGAIN)
+        fail_errno(s, n, "receiving");
+    else
+        tell_eof(s);
+}
+
+/* Reading is off: has the peer gone? Nothing is taken. */
+static void look_for_hangup(struct stream *s, unsigned events)
+{
+    uint8_t byte;
+    int error = 0;
+    socklen_t len = sizeof error;
+    ssize_t n = recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    /* After a reset the bytes that came before it can still be read: ask for the error itself. */
+    if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error) {
+        fail_errno(s, error, "receiving");
+    } else if (n == 0 || events & EV_IO_CLOSED) {
+        s->hangup_told = true;
+        CALL(s, hangup);
+    }
+}
+
+static void deliver_unread(struct stream *s)
+{
+    struct buf in = s->in;
+
+    buf_init(&s->in, 0);
+    CALL(s, data, in.data, in.len);
+    if (usable(s))
+        tell_eof(s);
+    buf_done(&in);
+}
+
+int stream_unread(struct stream *s, const void *data, size_t len)
+{
+    struct buf old = s->in;
+
+    if (len == 0)
+        return 0;
+    buf_init(&s->in, 0);
+    int r = buf_append(&s->in, data, len);
+    if (r >= 0)
+        r = buf_append(&s->in, old.data, old.len);
+    if (r < 0) {
+        buf_done(&s->in);
+        s->in = old;
+        return r;
+    }
+    buf_done(&old);
+    s->eof_told = false;
+    ev_defer(s->loop, &s->later);
+    update(s);
+    return 0;
+}
+
+/* --- events -------------------------------------------------------------------------------- */
+
+static void opened(struct stream *s)
+{
+    s->state = STREAM_OPEN;
+    s->wants_read = s->wants_write = false;
+    s->timer = ev_timer_free(s->timer);
+    free(s->peer);
+    s->peer = NULL;
+    if (s->out.len > 0)
+        flush(s);
+    else if (s->finishing)
+        finish_now(s);
+    CALL(s, open);
+}
+
+static void handshake(struct stream *s)
+{
+    struct qvd_error why;
+    int r = stream_tls_handshake(s, &why);
+
+    if (r == -EAGAIN)
+        return;
+    if (r < 0) {
+        fail(s, &why);
+        return;
+    }
+    if (!s->server)
+        stream_tls_examine(s);
+    if (s->server || s->peer->n_faults == 0) {
+        opened(s);
+        return;
+    }
+    s->state = STREAM_VERIFY;
+    s->timer = ev_timer_free(s->timer);
+    if (s->handlers->verify)
+        CALL(s, verify, s->peer);
+    else
+        stream_tls_accept(s, false);
+}
+
+void stream_tls_accept(struct stream *s, bool accept)
+{
+    struct qvd_error why;
+
+    if (s->freed || s->state != STREAM_VERIFY)
+        return;
+    if (accept) {
+        s->open_due = true;
+        ev_defer(s->loop, &s->later);
+        return;
+    }
+    qvd_error_set(&why, -EKEYREJECTED, "certificate of %s: %s", s->peer->host ? s->peer->host : "?",
+                  tls_fault_text(s->peer->faults[0]));
+    fail(s, &why);
+}
+
+static void connected(struct stream *s)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+
+    if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        error = errno;
+    if (error) {
+        fail_errno(s, error, "connecting");
+        return;
+    }
+    if (s->ssl) {
+        s->state = STREAM_HANDSHAKE;
+        handshake(s);
+    } else {
+        opened(s);
+    }
+}
+
+static void on_open_io(struct stream *s, unsigned events)
+{
+    bool crossed = s->wants_read || s->wants_write;
+
+    s->wants_read = s->wants_write = false;
+    if (events & EV_IO_OUT || crossed)
+        flush(s);
+    if (!usable(s))
+        return;
+    if (!s->reading) {
+        if (s->watch_hangup && !s->hangup_told && events & (EV_IO_IN | EV_IO_CLOSED))
+            look_for_hangup(s, events);
+    } else if ((events & EV_IO_IN || crossed) && !s->got_eof && s->in.len == 0) {
+        read_some(s);
+    }
+}
+
+static void on_io(void *arg, unsigned events)
+{
+    struct stream *s = arg;
+
+    hold(s);
+    switch (s->state) {
+    case STREAM_CONNECTING:
+        connected(s);
+        break;
+    case STREAM_HANDSHAKE:
+        handshake(s);
+        break;
+    case STREAM_OPEN:
+        on_open_io(s, events);
+        break;
+    case STREAM_VERIFY:
+    case STREAM_DEAD:
+        break;
+    }
+    update(s);
+    release(s);
+}
+
+static void on_timer(void *arg)
+{
+    struct stream *s = arg;
+
+    if (s->lingering) {
+        stream_free(s);
+        return;
+    }
+    fail_errno(s, ETIMEDOUT, s->state == STREAM_CONNECTING ? "connecting" : "TLS handshake");
+}
+
+/* At the end of the turn: what must not be told from inside the owner's own call. */
+static void on_later(void *arg)
+{
+    struct stream *s = arg;
+
+    hold(s);
+    if (s->state == STREAM_DEAD) {
+        tell_closed(s);
+    } else {
+        if (s->open_due) {
+            s->open_due = false;
+            opened(s);
+        }
+        if (usable(s) && s->reading && s->in.len > 0)
+            deliver_unread(s);
+        else if (usable(s))
+            tell_eof(s);
+        update(s);
+    }
+    release(s);
+}
+
+/* --- making and ending ---------------------------------------------------------------------- */
+
+static must_check int arm(struct stream *s, uint64_t ms)
+{
+    int r = s->timer ? 0 : ev_timer_new(s->loop, on_timer, s, &s->timer);
+
+    if (r >= 0)
+        ev_timer_arm(s->timer, ms);
+    return r;
+}
+
+/* What a socket of ours is: sends small writes at once, notices a vanished peer in two minutes. */
+static void tune(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY,   1 },
+        {SOL_SOCKET,  SO_KEEPALIVE,  1 },
+        {IPPROTO_TCP, TCP_KEEPIDLE,  60},
+        {IPPROTO_TCP, TCP_KEEPINTVL, 10},
+        {IPPROTO_TCP, TCP_KEEPCNT,   6 },
+    };
+    int domain = 0;
+    socklen_t len = sizeof domain;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain == AF_UNIX)
+        return;
+    /* A socket that cannot is still a socket. */
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+        (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
+static must_check int make(struct ev_loop *loop, int fd, enum stream_state state,
+                           const struct stream_handlers *handlers, void *owner,
+                           struct stream **ret_stream)
+{
+    int flags = fcntl(fd, F_GETFL);
+    struct stream *s = NULL;
+    int r = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+
+    if (r >= 0) {
+        s = calloc(1, sizeof *s);
+        r = s ? 0 : -ENOMEM;
+    }
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    *s = (struct stream){.loop = loop,
+                         .fd = fd,
+                         .state = state,
+                         .ops = &stream_plain_ops,
+                         .handlers = handlers ? handlers : &no_handlers,
+                         .owner = owner,
+                         .high = HIGH_MARK,
+                         .low = LOW_MARK,
+                         .limit = QUEUE_LIMIT,
+                         .reading = true};
+    buf_init(&s->out, 0);
+    buf_init(&s->in, 0);
+    ev_deferred_init(&s->later, on_later, s);
+    tune(fd);
+    r = ev_io_new(loop, fd, 0, on_io, s, &s->io);
+    if (r < 0) {
+        stream_free(s);
+        return r;
+    }
+    *ret_stream = s;
+    return 0;
+}
+
+int stream_new(struct ev_loop *loop, int fd, struct tls_context *tls, uint64_t handshake_ms,
+               const struct stream_handlers *handlers, void *owner, struct stream **ret_stream)
+{
+    struct stream *s;
+    int r = make(loop, fd, tls ? STREAM_HANDSHAKE : STREAM_OPEN, handlers, owner, &s);
+
+    if (r < 0)
+        return r;
+    if (tls) {
+        r = stream_tls_begin(s, tls, true, NULL);
+        if (r >= 0 && handshake_ms)
+            r = arm(s, handshake_ms);
+    } else {
+        s->open_due = true;
+        ev_defer(loop, &s->later);
+    }
+    if (r < 0) {
+        stream_free(s);
+        return r;
+    }
+    update(s);
+    *ret_stream = s;
+    return 0;
+}
+
+int stream_connect(struct ev_loop *loop, const struct stream_target *target,
+                   const struct stream_handlers *handlers, void *owner, struct stream **ret_stream)
+{
+    struct stream *s;
+    int fd = socket(target->addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    int r = make(loop, fd, STREAM_CONNECTING, handlers, owner, &s);
+    if (r < 0)
+        return r;
+    if (target->tls)
+        r = stream_tls_begin(s, target->tls, false, target->host);
+    if (r >= 0 && target->limit_ms)
+        r = arm(s, target->limit_ms);
+    if (r < 0) {
+        stream_free(s);
+        return r;
+    }
+    /* A refusal that comes at once is told as any other. */
+    if (connect(fd, target->addr, target->addr_len) < 0 && errno != EINPROGRESS)
+        fail_errno(s, errno, "connecting");
+    update(s);
+    *ret_stream = s;
+    return 0;
+}
+
+int stream_adopt(struct ev_loop *loop, int fd, uint64_t limit_ms,
+                 const struct stream_handlers *handlers, void *owner, struct stream **ret_stream)
+{
+    struct stream *s;
+    int r = make(loop, fd, STREAM_CONNECTING, handlers, owner, &s);
+
+    if (r < 0)
+        return r;
+    r = limit_ms ? arm(s, limit_ms) : 0;
+    if (r < 0) {
+        stream_free(s);
+        return r;
+    }
+    update(s);
+    *ret_stream = s;
+    return 0;
+}
+
+struct stream *stream_free(struct stream *s)
+{
+    if (!s || s->freed)
+        return NULL;
+    s->freed = true;
+    ev_deferred_cancel(&s->later);
+    s->io = ev_io_free(s->io);
+    s->timer = ev_timer_free(s->timer);
+    SSL_free(s->ssl);
+    s->tls = tls_context_unref(s->tls);
+    s->fd = fd_close(s->fd);
+    buf_done(&s->out);
+    buf_done(&s->in);
+    free(s->peer);
+    free(s->failure);
+    if (s->depth == 0)
+        free(s);
+    return NULL;
+}
+
+static void linger_eof(void *owner)
+{
+    struct stream *s = owner;
+
+    if (s->out.len == 0 && s->finished && s->got_eof)
+        stream_free(s);
+}
+
+static void linger_closed(void *owner, const struct qvd_error *why)
+{
+    stream_free(owner);
+}
+
+static const struct stream_handlers linger_handlers = {
+    .eof = linger_eof, .flushed = linger_eof, .closed = linger_closed};
+
+struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms)
+{
+    if (!s || s->freed)
+        return NULL;
+    if (s->state != STREAM_OPEN || arm(s, limit_ms ? limit_ms : LINGER_MS) < 0)
+        return stream_free(s);
+    s->lingering = true;
+    s->handlers = &linger_handlers;
+    s->owner = s;
+    buf_done(&s->in);
+    stream_finish(s);
+    if (s->state != STREAM_OPEN)
+        return NULL; /* linger_closed() follows */
+    if (s->got_eof && s->finished)
+        return stream_free(s);
+    s->reading = true;
+    update(s);
+    return NULL;
+}
+
+/* --- settings and questions ------------------------------------------------------------------- */
+
+void stream_set_handlers(struct stream *s, const struct stream_handlers *handlers, void *owner)
+{
+    s->handlers = handlers ? handlers : &no_handlers;
+    s->owner = owner;
+    /* A failure that the former owner has not heard of, or has not acted on, is told again. */
+    if (s->state == STREAM_DEAD)
+        ev_defer(s->loop, &s->later);
+}
+
+void stream_set_marks(struct stream *s, size_t high, size_t low, size_t limit)
+{
+    s->high = high;
+    s->low = low;
+    s->limit = limit;
+}
+
+bool stream_congested(const struct stream *s)
+{
+    return s->congested;
+}
+
+size_t stream_queued(const struct stream *s)
+{
+    return s->out.len;
+}
+
+void stream_set_reading(struct stream *s, bool on)
+{
+    if (s->reading == on)
+        return;
+    s->reading = on;
+    if (on && (s->in.len > 0 || (s->got_eof && !s->eof_told)))
+        ev_defer(s->loop, &s->later);
+    update(s);
+}
+
+void stream_watch_hangup(struct stream *s, bool on)
+{
+    s->watch_hangup = on;
+    update(s);
+}
+
+bool stream_is_open(const struct stream *s)
+{
+    return s->state == STREAM_OPEN;
+}
+
+int stream_fd(const struct stream *s)
+{
+    return s->fd;
+}
