@@ -2,6 +2,7 @@
 """The checks of ./check --lint: each yields (name, error or None)."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -135,15 +136,12 @@ def checks():
 
 
 def programs(folder):
-    """Executables of ours below the build folder, tests apart."""
-    for root, folders, names in os.walk(os.path.join(folder, 'src')):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(root, name)
-            if os.access(path, os.X_OK) and os.path.isfile(path):
-                with open(path, 'rb') as f:
-                    if f.read(4) == b'\x7fELF':
-                        yield path
+    """The programs and shared libraries that meson would install."""
+    out = subprocess.run(['meson', 'introspect', '--targets', folder], stdout=subprocess.PIPE,
+                         check=True, text=True).stdout
+    for target in json.loads(out):
+        if target['installed'] and target['type'] in ('executable', 'shared library'):
+            yield from target['filename']
 
 
 def hardening(folder):

@@ -139,7 +139,7 @@ class Farm:
             raise FarmError('a farm needs root: it makes namespaces, bridges and containers')
         if lock_owner(self.dir):
             raise FarmError(f'{self.dir}: a farm is running there already')
-        os.makedirs(self.dir, mode=0o700, exist_ok=True)
+        os.makedirs(self.dir, exist_ok=True)
         if self.tree and not os.path.isdir(self.path('tree')):
             shutil.copytree(self.tree, self.path('tree'), symlinks=True)
         self._make_folders()
@@ -148,6 +148,13 @@ class Farm:
         self._start_supervisor()
 
     def _make_folders(self):
+        # What daemons and containers own lies behind a folder that only root may enter (images
+        # have setuid programs); tree, ca.pem and credentials are for the people of this machine.
+        os.makedirs(self.path('private'), mode=0o700, exist_ok=True)
+        for name in ('etc', 'run', 'lib', 'log', 'pg', 'sys'):
+            os.makedirs(self.path('private', name), exist_ok=True)
+            if not os.path.islink(self.path(name)):
+                os.symlink('private/' + name, self.path(name))
         for name in ('pg', 'sys/etc/upper', 'sys/etc/work', 'sys/var/upper', 'sys/var/work'):
             os.makedirs(self.path(name), exist_ok=True)
         postgres = pwd.getpwnam('postgres')
