@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -20,6 +21,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, 'tools'))
 
 import lint  # noqa: E402  pylint: disable=wrong-import-position
+from qvdfarm.farm import Farm  # noqa: E402  pylint: disable=wrong-import-position
 
 START = time.monotonic()
 E2E_LIMIT = 45 * 60
@@ -213,6 +215,14 @@ def read_pytest(tally, path):
             tally.ok()
 
 
+def remove_farms(folder):
+    """What tests that were cut short left there."""
+    for name in os.listdir(folder):
+        if os.path.exists(os.path.join(folder, name, 'supervisor.json')):
+            Farm(os.path.join(folder, name), None).destroy()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def part_e2e(tally, only=None):
     if not main_tree(tally):
         return
@@ -229,13 +239,15 @@ def part_e2e(tally, only=None):
     command = ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-rN', '--tb=short',
                '--durations=15', '-o', 'junit_family=xunit1', f'--junitxml={report}',
                *(only or ['tests/e2e'])]
+    farms = tempfile.mkdtemp(prefix='qvd-check-', dir='/var/tmp')
+    os.chmod(farms, 0o755)
     process = subprocess.Popen(command, cwd=TOP, stdin=subprocess.DEVNULL,
                                start_new_session=True,
-                               env=environment(QVD_TREE=destdir, PYTHONUNBUFFERED='1'))
+                               env=environment(QVD_TREE=destdir, QVD_TEST_DIR=farms,
+                                               PYTHONUNBUFFERED='1'))
     try:
         status = process.wait(E2E_LIMIT)
     except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
-        # Farms end with their test process: see farm.py.
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(30)
@@ -245,6 +257,8 @@ def part_e2e(tally, only=None):
         if isinstance(error, KeyboardInterrupt):
             raise
         tally.fail('e2e: time limit', f'not done within {E2E_LIMIT} s')
+    finally:
+        remove_farms(farms)
     if os.path.exists(report):
         read_pytest(tally, report)
     if not os.path.exists(report) or status not in (0, 1):

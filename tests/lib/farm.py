@@ -74,7 +74,7 @@ class TestFarm(Farm):
     __test__ = False
 
     def __init__(self, folder, tree, **kwargs):
-        super().__init__(folder, tree, fsync=kwargs.pop('fsync', False), **kwargs)
+        super().__init__(folder, tree, fsync=kwargs.pop('fsync', False), bound=True, **kwargs)
         self.users = {}
 
     def add_objects(self, image=None, users=(), vms=True, osf=None):

@@ -110,11 +110,12 @@ def open_listeners(address, port, count):
 
 
 class Farm:
-    """settings: more lines of node.conf. fsync: whether the database survives a power cut."""
+    """settings: more lines of node.conf. fsync: whether the database survives a power cut.
+    bound: the farm ends with this process, however that ends."""
 
     # pylint: disable=too-many-instance-attributes,too-many-arguments
     def __init__(self, folder, tree, *, nodename='node1', slots=2, l7r_port=0, api_port=0,
-                 address='127.0.0.1', settings=None, fsync=True, say=None):
+                 address='127.0.0.1', settings=None, fsync=True, bound=False):
         self.dir = os.path.abspath(folder)
         self.tree = tree
         self.nodename = nodename
@@ -124,7 +125,8 @@ class Farm:
         self.address = address
         self.settings = dict(settings or {})
         self.fsync = fsync
-        self.say = say or (lambda text: None)
+        self.bound = bound
+        self.lifeline = None
         self.admin_password = None
         self.outer = None
 
@@ -270,7 +272,7 @@ class Farm:
     def _cgroup_name(self):
         return 'qvd-' + hashlib.sha256(self.dir.encode()).hexdigest()[:10]
 
-    def _cgroup_folders(self):
+    def cgroup_folders(self):
         return [(fstype, options, point, point + path.rstrip('/') + '/' + self._cgroup_name())
                 for fstype, options, point, path in host_cgroups()]
 
@@ -279,7 +281,7 @@ class Farm:
         api = open_listeners(self.address, self.api_port, 1)
         self.l7r_port = l7r[0].getsockname()[1]
         self.api_port = api[0].getsockname()[1]
-        groups = self._cgroup_folders()
+        groups = self.cgroup_folders()
         self._remove_cgroups()
         for _, _, _, folder in groups:
             os.makedirs(folder, exist_ok=True)
@@ -290,8 +292,12 @@ class Farm:
                         value = f.read()
                     with open(os.path.join(folder, name), 'w', encoding='ascii') as f:
                         f.write(value)
+        lifeline = None
+        if self.bound:
+            lifeline, self.lifeline = os.pipe2(os.O_CLOEXEC)
         config = {
             'dir': self.dir,
+            'lifeline': lifeline,
             'bridge': {'name': NETWORK['vm.network.bridge'],
                        'address': NETWORK['vm.network.gateway'] + '/24'},
             'cgroups': [group[:3] for group in groups],
@@ -318,10 +324,13 @@ class Farm:
                  '/usr/bin/python3', '-I', os.path.join(HERE, 'supervisor.py'),
                  self.path('supervisor.json')],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd='/', env=RUN_ENV,
-                pass_fds=[s.fileno() for s in l7r + api], start_new_session=True,
+                pass_fds=[s.fileno() for s in l7r + api] + ([lifeline] if self.bound else []),
+                start_new_session=True,
                 preexec_fn=enter_cgroups)
         for sock in l7r + api:
             sock.close()
+        if self.bound:
+            os.close(lifeline)
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -388,7 +397,7 @@ class Farm:
         if not pid:
             raise FarmError(f'{self.dir}: no farm runs there')
         groups = [folder + ('/daemons' if fstype == 'cgroup2' else '')
-                  for fstype, _, _, folder in self._cgroup_folders()]
+                  for fstype, _, _, folder in self.cgroup_folders()]
         inside = ['sh', '-c', 'for g in ' + ' '.join(shlex.quote(g) for g in groups)
                   + '; do echo 0 >"$g/cgroup.procs"; done; exec "$@"', 'sh',
                   'nsenter', '--target', str(pid), '--mount', '--net', '--pid', '--ipc',
@@ -501,11 +510,14 @@ class Farm:
                     os.close(fd)
         if self.outer:
             self.outer.wait(timeout)
+        if self.lifeline is not None:
+            os.close(self.lifeline)
+            self.lifeline = None
         self._remove_cgroups()
 
     def _remove_cgroups(self):
         """The kernel lets a cgroup go when its last process has been reaped: soon, not at once."""
-        for _, _, _, folder in self._cgroup_folders():
+        for _, _, _, folder in self.cgroup_folders():
             deadline = time.monotonic() + 5
             while os.path.isdir(folder):
                 for root, _, _ in os.walk(folder, topdown=False):

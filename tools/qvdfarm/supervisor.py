@@ -10,6 +10,7 @@ CONFIG is a JSON object:
             places, tree (a DESTDIR) is laid over /usr, sys/etc and sys/var take what changes there
   bridge    {name, address (CIDR)} or null
   cgroups   [[file system type, mount options, mount point]] to be mounted anew
+  lifeline  a pipe's descriptor, or null: when its other end closes, the farm ends
   services  {name: {argv, user, env, fds: [fd...], fdname, notify, stop_signal}}
 
 It answers on the unix socket run/supervisor.sock below dir, one JSON object a line:
@@ -181,6 +182,10 @@ class Supervisor:
         self.selector.register(self.control, selectors.EVENT_READ, self.on_control)
         self.selector.register(self.notify, selectors.EVENT_READ, self.on_notify)
         self.selector.register(read_end, selectors.EVENT_READ, self.on_signal)
+        if self.config.get('lifeline') is not None:
+            os.set_inheritable(self.config['lifeline'], False)
+            self.selector.register(self.config['lifeline'], selectors.EVENT_READ,
+                                   self.on_lifeline)
 
     @staticmethod
     def _bind(sock, path, mode):
@@ -306,6 +311,11 @@ class Supervisor:
             for service in self.services.values():
                 if service.pid == pid:
                     self.on_exit(service, status)
+
+    def on_lifeline(self, fd):
+        log('whoever wanted this farm has gone')
+        self.selector.unregister(fd)
+        self.shutdown()
 
     def on_notify(self, _):
         data, ancillary, _, _ = self.notify.recvmsg(4096, socket.CMSG_SPACE(12))
