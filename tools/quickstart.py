@@ -40,12 +40,12 @@ def read_credentials(folder):
     return values
 
 
-def write_credentials(farm, password):
+def write_credentials(farm, password, image):
     path = farm.path('credentials')
     lines = {'l7r': f'{farm.address}:{farm.l7r_port}',
              'api': f'https://{farm.address}:{farm.api_port}', 'ca': farm.path('ca.pem'),
              'user': 'demo', 'password': password, 'admin': 'admin',
-             'admin_password': farm.admin_password}
+             'admin_password': farm.admin_password, 'image': image}
     with open(path + '.new', 'w', encoding='utf-8', opener=lambda p, flags: os.open(p, flags,
                                                                                    0o600)) as f:
         f.writelines(f'{key}={value}\n' for key, value in lines.items())
@@ -68,13 +68,10 @@ class Quickstart:
             say(f'already running, in {folder}')
             self.tell(folder)
             return
-        if os.path.isdir(folder) and os.listdir(folder):
-            if not os.path.exists(os.path.join(folder, 'supervisor.json')):
-                raise FarmError(f'{folder} is not empty and not mine; give another --dir')
-            say(f'{folder}: removing what an earlier run left')
-            Farm(folder, None).destroy()
+        self.choose_image()
         image, tree = self.build()
         os.makedirs(folder, exist_ok=True)
+        shutil.rmtree(os.path.join(folder, 'tree'), ignore_errors=True)
         self.farm = Farm(folder, tree, l7r_port=self.args.l7r_port, api_port=self.args.api_port)
         try:
             self.start(image)
@@ -84,6 +81,26 @@ class Quickstart:
             raise
         say(f'the desktop can be reached; time to the first desktop: {time.time() - BEGAN:.1f} s')
         self.tell(folder)
+
+    def choose_image(self):
+        """Looks at what an earlier run left: goes on with it, or removes what is not complete."""
+        folder = self.args.dir
+        if not os.path.isdir(folder) or not os.listdir(folder):
+            self.args.image = self.args.image or 'xfce'
+            return
+        if not os.path.exists(os.path.join(folder, 'supervisor.json')):
+            raise FarmError(f'{folder} is not empty and not mine; give another --dir')
+        earlier = read_credentials(folder).get('image')
+        if not earlier:
+            say(f'{folder}: removing what an earlier run left')
+            Farm(folder, None).destroy()
+            self.args.image = self.args.image or 'xfce'
+            return
+        if self.args.image not in (None, earlier):
+            raise FarmError(f'{folder} has a desktop from the image {earlier}; end it first '
+                            '(./quickstart --down) or give another --dir')
+        self.args.image = earlier
+        say(f'going on with the desktop in {folder}')
 
     def build(self):
         """The programs and the image; the base image is made while the compiler runs."""
@@ -120,15 +137,18 @@ class Quickstart:
         for service in ('api', 'hkd', 'l7r'):
             farm.start_service(service)
         say('qvd-api, qvd-hkd and qvd-l7r run')
-        password = new_password()
-        farm.qa('host', 'add', f'name={farm.nodename}', f'address={farm.address}')
-        farm.qa('osf', 'add', f'name={name}', f'memory={MEMORY[name]}', 'user_storage_size=1024')
-        staged = farm.add_image(image)
-        farm.qa('di', 'add', f'path={staged}', f'osf={name}')
-        farm.qa('user', 'add', 'login=demo', f'password={password}')
-        farm.qa('vm', 'add', 'name=demo', 'user=demo', f'osf={name}')
-        write_credentials(farm, password)
-        say('node, image, user and desktop registered; starting the desktop')
+        password = read_credentials(farm.dir).get('password')
+        if not password:
+            password = new_password()
+            farm.qa('host', 'add', f'name={farm.nodename}', f'address={farm.address}')
+            farm.qa('osf', 'add', f'name={name}', f'memory={MEMORY[name]}',
+                    'user_storage_size=1024')
+            staged = farm.add_image(image)
+            farm.qa('di', 'add', f'path={staged}', f'osf={name}')
+            farm.qa('user', 'add', 'login=demo', f'password={password}')
+            farm.qa('vm', 'add', 'name=demo', 'user=demo', f'osf={name}')
+            say('node, image, user and desktop registered; starting the desktop')
+        write_credentials(farm, password, name)
         farm.qa('vm', 'start', '-f', 'name=demo')
         self.wait_for_desktop()
 
@@ -255,7 +275,7 @@ def parse():
     parser = argparse.ArgumentParser(
         prog='quickstart', description='Serves a desktop on this machine: builds QVD and an '
         'image, starts everything in private namespaces, and tells how to connect.')
-    parser.add_argument('--image', choices=sorted(MEMORY), default='xfce',
+    parser.add_argument('--image', choices=sorted(MEMORY),
                         help='the desktop (default: xfce)')
     parser.add_argument('--dir', default=default_dir(), metavar='DIR',
                         help='where all state is kept (default: build/demo)')

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The quickstart as a person types it, and the machine afterwards as it was."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from farm import BASE_DIR, TOP, XServer, wait_until
+from test_farm import assert_nothing_left, host_state
+from qvdfarm.farm import Farm, lock_owner
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()[1]
+
+
+def listeners():
+    out = subprocess.run(['ss', '-Hltn'], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {line.split()[3] for line in out.splitlines()}
+
+
+class Demo:
+    def __init__(self):
+        self.parent = tempfile.mkdtemp(prefix='qvd-demo-', dir=BASE_DIR)
+        self.dir = os.path.join(self.parent, 'a folder')
+        self.ports = (free_port(), free_port())
+
+    def __call__(self, *args, check=True, timeout=600, **env):
+        ports = ['--l7r-port', str(self.ports[0]), '--api-port', str(self.ports[1])]
+        done = subprocess.run([os.path.join(TOP, 'quickstart'), '--dir', self.dir, *ports, *args],
+                              env={**os.environ, **env}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=timeout, check=False)
+        if check:
+            assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def credentials(self):
+        with open(os.path.join(self.dir, 'credentials'), encoding='utf-8') as f:
+            return dict(line.rstrip('\n').split('=', 1) for line in f)
+
+    def close(self):
+        Farm(self.dir, None).destroy()
+        shutil.rmtree(self.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope='module')
+def demo():
+    made = Demo()
+    yield made
+    made.close()
+
+
+def test_up_connect_and_down(demo):
+    before, listening = host_state(), listeners()
+    demo('--image', 'minimal')
+    assert lock_owner(demo.dir)
+    # A second person who types it is told how to connect.
+    assert 'already running' in demo('--image', 'minimal')
+
+    values = demo.credentials()
+    assert os.stat(os.path.join(demo.dir, 'credentials')).st_mode & 0o777 == 0o600
+    assert values['l7r'] == f'127.0.0.1:{demo.ports[0]}'
+    assert values['api'] == f'https://127.0.0.1:{demo.ports[1]}'
+    assert values['user'] == 'demo' and values['admin'] == 'admin'
+    assert len(values['password']) >= 20 and len(values['admin_password']) >= 20
+    with open(values['ca'], encoding='ascii') as f:
+        assert f.read().startswith('-----BEGIN CERTIFICATE-----')
+    # Nothing but the two ports can be seen from the machine.
+    assert listeners() - listening == {values['l7r'], values['api'][len('https://'):]}
+    assert 'demo' in demo('--qa', 'vm', 'list')
+
+    screen = XServer('1280x800x24')
+    try:
+        client = subprocess.Popen(
+            [os.path.join(TOP, 'quickstart'), '--dir', demo.dir, '--connect'],
+            env={**os.environ, 'DISPLAY': screen.display, 'HOME': demo.parent},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            wait_until(lambda: client.poll() is not None or len(screen.windows()) > 0, 30,
+                       'the window of the desktop')
+            assert client.poll() is None, client.stdout.read()
+            # A window manager, a terminal and its prompt: more than a plain colour.
+            wait_until(lambda: screen.screenshot(os.path.join(demo.parent, 'screen.png')) > 20,
+                       30, 'the picture of the desktop')
+        finally:
+            client.terminate()
+            client.communicate(timeout=20)
+    finally:
+        screen.close()
+
+    demo('--down')
+    assert host_state() == before
+    assert listeners() == listening
+    assert_nothing_left(Farm(demo.dir, None))
+
+
+def test_second_start_from_the_cache_takes_15_seconds(demo):
+    began = time.monotonic()
+    out = demo('--image', 'minimal')
+    took = time.monotonic() - began
+    assert re.search(r'time to the first desktop: [\d.]+ s', out)
+    assert took <= 15, out
+    demo('--down')
+
+
+def test_killing_the_supervisor_ends_everything(demo):
+    demo('--image', 'minimal')
+    password = demo.credentials()['password']
+    pid = lock_owner(demo.dir)
+    namespace = os.readlink(f'/proc/{pid}/ns/pid')
+    os.kill(pid, 9)
+
+    def inside():
+        found = []
+        for entry in os.listdir('/proc'):
+            try:
+                if entry.isdigit() and os.readlink(f'/proc/{entry}/ns/pid') == namespace:
+                    found.append(entry)
+            except OSError:
+                pass
+        return found
+    wait_until(lambda: not inside(), 10, 'the end of all processes')
+    # As after a power cut: the next start goes on with what is there.
+    assert 'going on' in demo()
+    assert demo.credentials()['password'] == password
+    demo('--down')
+    assert_nothing_left(Farm(demo.dir, None))
+
+
+def test_wrong_arguments_are_refused(demo):
+    for args in (['--image', 'windows'], ['--l7r-port', '0'], ['--nonsense']):
+        done = subprocess.run([os.path.join(TOP, 'quickstart'), *args], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False)
+        assert done.returncode == 2, done.stdout
+    keep = os.path.join(demo.parent, 'precious')
+    os.makedirs(keep)
+    with open(os.path.join(keep, 'thesis'), 'w', encoding='ascii') as f:
+        f.write('years of work')
+    for args in ([], ['--down']):
+        done = subprocess.run([os.path.join(TOP, 'quickstart'), '--dir', keep, *args],
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+        assert done.returncode == 1, done.stdout
+        assert os.listdir(keep) == ['thesis']
