@@ -36,20 +36,20 @@ struct db_target {
     char sslrootcert[256];
 };
 
-/* From database.* for one of the parts "hkd", "l7r", "auth", "api" (role qvd_<part>). Resolves names
- * (blocking: libpq would do it inside the loop): call it at start. 0; -EINVAL, -EHOSTUNREACH with
- * err. */
+/* From database.* for one of the parts "hkd", "l7r", "auth", "api" (role qvd_<part>). Resolves
+ * names (blocking: libpq would do it inside the loop): call it at start. 0; -EINVAL, -EHOSTUNREACH
+ * with err. */
 must_check int db_target_from_conf(const struct conf *c, const char *part, struct db_target *ret,
                                    struct qvd_error *err);
 
 struct db_options {
-    const char *name;         /* application_name, "qvd-hkd" */
-    unsigned connections;     /* for work, beside the one for LISTEN; 0: 1 */
-    unsigned queue_max;       /* requests waiting; 0: 1000 */
-    unsigned deadline_ms;     /* 0: 7000 */
-    unsigned idle_ms;         /* 0: 60000 */
-    unsigned backoff_min_ms;  /* 0: 100 */
-    unsigned backoff_max_ms;  /* 0: 10000 */
+    const char *name;        /* application_name, "qvd-hkd" */
+    unsigned connections;    /* for work, beside the one for LISTEN; 0: 1 */
+    unsigned queue_max;      /* requests waiting; 0: 1000 */
+    unsigned deadline_ms;    /* 0: 7000 */
+    unsigned idle_ms;        /* 0: 60000 */
+    unsigned backoff_min_ms; /* 0: 100 */
+    unsigned backoff_max_ms; /* 0: 10000 */
 };
 
 /* Opens nothing yet. The target and options are copied. 0 or -ENOMEM. */
@@ -60,7 +60,14 @@ must_check int db_new(struct ev_loop *loop, const struct db_target *target,
 struct db *db_free(struct db *db);
 
 /* Parameters ($1...). Bytes and texts are copied by the call. */
-enum db_param_kind { DB_KIND_END, DB_KIND_NULL, DB_KIND_TEXT, DB_KIND_INT, DB_KIND_REAL, DB_KIND_BYTES };
+enum db_param_kind {
+    DB_KIND_END,
+    DB_KIND_NULL,
+    DB_KIND_TEXT,
+    DB_KIND_INT,
+    DB_KIND_REAL,
+    DB_KIND_BYTES
+};
 struct db_param {
     enum db_param_kind kind;
     int64_t i;
@@ -116,8 +123,9 @@ typedef void db_done_fn(void *arg, const struct db_result *r);
 /* One statement, a transaction of its own. sql must live on (a literal); params end with
  * DB_KIND_END (DB_PARAMS) or are NULL. A conflict is repeated up to 3 times. Returns the request,
  * for db_cancel() until done was called; NULL when out of memory (done will not be called). */
-must_check struct db_request *db_query(struct db *db, const char *sql, const struct db_param *params,
-                                       unsigned flags, db_done_fn *done, void *arg);
+must_check struct db_request *db_query(struct db *db, const char *sql,
+                                       const struct db_param *params, unsigned flags,
+                                       db_done_fn *done, void *arg);
 /* done will not be called; what was sent is done all the same. NULL-safe. */
 void db_cancel(struct db_request *q);
 
@@ -140,8 +148,8 @@ const struct db_result *db_result_of(const struct db_result *r, size_t i);
  * db_txn_abort()). */
 typedef void db_run_fn(struct db_txn *t, void *arg);
 typedef void db_step_fn(struct db_txn *t, void *arg, const struct db_result *r);
-must_check struct db_request *db_txn(struct db *db, unsigned flags, db_run_fn *run, db_done_fn *done,
-                                     void *arg);
+must_check struct db_request *db_txn(struct db *db, unsigned flags, db_run_fn *run,
+                                     db_done_fn *done, void *arg);
 /* step may be NULL (the answer does not matter unless it fails). Out of memory fails the whole. */
 void db_txn_query(struct db_txn *t, const char *sql, const struct db_param *params,
                   db_step_fn *step, void *arg);
@@ -167,6 +175,8 @@ void db_on_listening(struct db *db, void (*fn)(void *arg), void *arg);
 bool db_is_listening(const struct db *db);
 /* Called when the pool loses the database (up = false) and has it again (true). */
 void db_on_change(struct db *db, void (*fn)(void *arg, bool up), void *arg);
+/* Why it was lost, for the log; "" while it is there. */
+const char *db_why_down(const struct db *db);
 
 /* Results. Columns by number from 0. */
 enum db_status db_status(const struct db_result *r);
