@@ -79,8 +79,8 @@ static void test_types(void **state)
 {
     struct conf *c = load("l7r.use_ssl = No\n"
                           "vm.overlay.persistent = TRUE\n"
-                          "hkd.sweep = 1h\n"
-                          "hkd.heartbeat = 500ms\n"
+                          "hkd.sweep.interval = 1h\n"
+                          "hkd.heartbeat.interval = 500ms\n"
                           "l7r.limit.head = 2.5\n"
                           "l7r.loadbalancer.plugin.default.weight.ram = 0.25\n"
                           "log.level = debug\n"
@@ -88,8 +88,8 @@ static void test_types(void **state)
 
     assert_false(conf_bool(c, "l7r.use_ssl"));
     assert_true(conf_bool(c, "vm.overlay.persistent"));
-    assert_int_equal(conf_ms(c, "hkd.sweep"), 3600000);
-    assert_int_equal(conf_ms(c, "hkd.heartbeat"), 500);
+    assert_int_equal(conf_ms(c, "hkd.sweep.interval"), 3600000);
+    assert_int_equal(conf_ms(c, "hkd.heartbeat.interval"), 500);
     assert_int_equal(conf_ms(c, "l7r.limit.head"), 2500);
     assert_true(conf_real(c, "l7r.loadbalancer.plugin.default.weight.ram") == 0.25);
     assert_string_equal(conf_str(c, "log.level"), "debug");
@@ -113,10 +113,12 @@ static void test_refused(void **state)
             "f:1: log.level = LOUD: must be one of: ALL TRACE DEBUG INFO WARN "
             "ERROR FATAL OFF");
     refused("path.run = run\n", "f:1: path.run = run: must be a path that begins with /");
-    refused("hkd.sweep = 5 s\n", "f:1: hkd.sweep = 5 s: must be a time (seconds, or a number with "
-                                 "ms, s, m, h or d) between 0.1s and 86400s");
-    refused("hkd.sweep = 25h\n", "f:1: hkd.sweep = 25h: must be a time (seconds, or a number with "
-                                 "ms, s, m, h or d) between 0.1s and 86400s");
+    refused("hkd.sweep.interval = 5 s\n",
+            "f:1: hkd.sweep.interval = 5 s: must be a time (seconds, or a number with "
+            "ms, s, m, h or d) between 0.5s and 86400s");
+    refused("hkd.sweep.interval = 25h\n",
+            "f:1: hkd.sweep.interval = 25h: must be a time (seconds, or a number with "
+            "ms, s, m, h or d) between 0.5s and 86400s");
     refused("vm.network.gateway = 10.0.0\n",
             "f:1: vm.network.gateway = 10.0.0: must be an IP address");
     refused("path.run = ${path.log}\npath.log = ${path.run}\n",
@@ -148,18 +150,18 @@ static void test_unknown(void **state)
 static void test_layers(void **state)
 {
     static const struct conf_row rows[] = {
-        {-1, "vm.network.domain", "global"        },
-        {-1, "l7r.port",          "1234"          },
-        {-1, "l7r.auth.plugins",  "ldap"          },
-        {7,  "l7r.auth.plugins",  "auto,${my.key}"},
-        {7,  "l7r.port",          "99"            },
-        {-1, "log.level",         "OFF"           },
-        {-1, "hkd.sweep",         "never"         },
-        {-1, "my.key",            "mine"          },
-        {-1, "path.storage.root", "/db"           },
-        {-1, "client.share.3",    "/never"        },
+        {-1, "vm.network.domain",  "global"        },
+        {-1, "l7r.port",           "1234"          },
+        {-1, "l7r.auth.plugins",   "ldap"          },
+        {7,  "l7r.auth.plugins",   "auto,${my.key}"},
+        {7,  "l7r.port",           "99"            },
+        {-1, "log.level",          "OFF"           },
+        {-1, "hkd.sweep.interval", "never"         },
+        {-1, "my.key",             "mine"          },
+        {-1, "path.storage.root",  "/db"           },
+        {-1, "client.share.3",     "/never"        },
     };
-    struct conf *c = load("l7r.port = 5555\nvm.network.domain = file\nhkd.sweep = 7s\n");
+    struct conf *c = load("l7r.port = 5555\nvm.network.domain = file\nhkd.sweep.interval = 7s\n");
     struct qvd_error err;
 
     told[0] = 0;
@@ -170,10 +172,10 @@ static void test_layers(void **state)
     assert_string_equal(conf_tenant_str(c, 7, "l7r.auth.plugins"), "auto,mine");
     assert_string_equal(conf_tenant_str(c, 8, "l7r.auth.plugins"), "ldap");
     assert_string_equal(conf_str(c, "log.level"), "INFO");
-    assert_int_equal(conf_ms(c, "hkd.sweep"), 7000);
+    assert_int_equal(conf_ms(c, "hkd.sweep.interval"), 7000);
     assert_string_equal(conf_custom(c, 7, "my.key"), "mine");
     assert_string_equal(conf_str(c, "path.storage.images"), "/db/images");
-    assert_non_null(strstr(told, "database: hkd.sweep must be a time"));
+    assert_non_null(strstr(told, "database: hkd.sweep.interval must be a time"));
     assert_non_null(strstr(told, "database: log.level works from files only, ignoring it\n"));
     assert_non_null(strstr(told, "database: l7r.port is not a setting of single tenants, ignoring "
                                  "tenant 7's\n"));
