@@ -198,7 +198,7 @@ End, removing everything: sudo ./quickstart --down{option}
         """The client as the person who called sudo, not as root."""
         folder = self.args.dir
         values = read_credentials(folder)
-        env = dict(os.environ, QVD_CA=values['ca'], QVD_PASSWORD=values['password'])
+        env = dict(os.environ, QVD_CA=values['ca'], QVDPASSWORD=values['password'])
         command = [os.path.join(folder, 'tree/usr/bin/qvdclient')]
         uid = os.environ.get('SUDO_UID', '')
         if uid.isdigit() and uid != '0':

@@ -30,8 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (size_t i = 0; i < n; i++) {
             if (keys[i].type != CONF_INT && keys[i].type != CONF_DURATION)
                 continue;
-            if (keys[i].def && (conf_int(c, keys[i].key) < keys[i].min ||
-                                conf_int(c, keys[i].key) > keys[i].max))
+            if (keys[i].def &&
+                (conf_int(c, keys[i].key) < keys[i].min || conf_int(c, keys[i].key) > keys[i].max))
                 abort();
         }
         out = open_memstream(&text, &len);

@@ -12,7 +12,6 @@ his login's name unless 'vms' is False. What fails prints the logs of the farm.
 
 import contextlib
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -121,7 +120,7 @@ class TestFarm(Farm):
         """A running qvdclient on that display; ended with the block."""
         own_home = home or tempfile.mkdtemp(prefix='qvdclient-', dir=BASE_DIR)
         env = {**self.client_env(), 'DISPLAY': display, 'HOME': own_home,
-               'QVD_CA': self.path('ca.pem'), 'QVD_PASSWORD': self.users[login]}
+               'QVD_CA': self.path('ca.pem'), 'QVDPASSWORD': self.users[login]}
         log_path = os.path.join(own_home, 'client.log')
         with open(log_path, 'ab') as log:
             process = subprocess.Popen(self.client_command(login, *args), env=env, stdout=log,
@@ -216,24 +215,20 @@ class XServer:
         self.process.wait(10)
         self.log.close()
 
-    def pixels(self, x=0, y=0, width=None, height=None):
-        """Rows of the root window as bytes, 4 a pixel (blue, green, red, unused)."""
+    def image(self):
+        """The screen as a PIL image (RGB)."""
+        from PIL import Image
         from Xlib import X
         root = self.connection.screen().root
         size = root.get_geometry()
-        width, height = width or size.width - x, height or size.height - y
-        data = root.get_image(x, y, width, height, X.ZPixmap, 0xffffffff).data
-        return [data[row * width * 4:(row + 1) * width * 4] for row in range(height)]
+        data = root.get_image(0, 0, size.width, size.height, X.ZPixmap, 0xffffffff).data
+        return Image.frombytes('RGB', (size.width, size.height), data, 'raw', 'BGRX')
 
     def screenshot(self, path):
         """Saves the screen as PNG and returns the number of different colours."""
-        from PIL import Image
-        rows = self.pixels()
-        image = Image.frombytes('RGB', (len(rows[0]) // 4, len(rows)), b''.join(rows), 'raw',
-                                'BGRX')
+        image = self.image()
         image.save(path)
-        colours = image.getcolors(1 << 24)
-        return len(colours)
+        return len(image.getcolors(1 << 24))
 
     def windows(self):
         """Names of all viewable top-level windows."""
@@ -289,9 +284,3 @@ def xservers():
     yield make
     for server in made:
         server.close()
-
-
-def random_picture(width=256, height=256, seed=None):
-    """Rows of random pixels in the X servers' order (blue, green, red, 0)."""
-    source = random.Random(seed)
-    return [b''.join(source.randbytes(3) + b'\0' for _ in range(width)) for _ in range(height)]

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* The hashing of one password, and what the asker is told. */
+#include <string.h>
+
+#include "auth/password.h"
+#include "auth/plugin.h"
+#include "authd/authd-internal.h"
+#include "base/log.h"
+
+/* An asker that takes no answers is gone soon: its channel closes by itself. */
+static void send_answer(struct authd *d, const struct ipc_message *m, const void *msg)
+{
+    int r = ipc_send(d->channel, m, msg, -EBADF);
+
+    if (r < 0)
+        log_debug("answer %s not sent: %s", m->name, strerror(-r));
+}
+
+void authd_answer_user(struct authd *d, const struct auth_user *u)
+{
+    send_answer(d, &auth_user_msg, u);
+}
+
+void authd_answer_token(struct authd *d, const struct auth_token *t)
+{
+    send_answer(d, &auth_token_msg, t);
+}
+
+void authd_answer(struct authd *d, enum job_kind kind, uint64_t id, enum auth_status status)
+{
+    switch (kind) {
+    case JOB_USER:
+    case JOB_TOKEN:
+        authd_answer_user(d, &(struct auth_user){.id = id, .status = status, .params = "{}"});
+        break;
+    case JOB_ADMIN:
+        send_answer(d, &auth_admin_msg, &(struct auth_admin){.id = id, .status = status});
+        break;
+    case JOB_HASH:
+        send_answer(d, &auth_hashed_msg, &(struct auth_hashed){.id = id, .status = status});
+        break;
+    case JOB_MAKE:
+        authd_answer_token(d, &(struct auth_token){.id = id, .status = status});
+        break;
+    }
+}
+
+void job_answer(struct job *j, enum auth_status status)
+{
+    authd_answer(j->authd, j->kind, j->id, status);
+    job_free(j);
+}
+
+static void on_rehashed(void *arg, const struct db_result *r)
+{
+    if (db_status(r) != DB_OK)
+        log_warning("a password's old hash was not replaced, ignoring: %s", db_error(r));
+}
+
+static void rehash(const struct job *j)
+{
+    char hash[PASSWORD_HASH_MAX];
+    struct qvd_error err;
+
+    if (password_hash(j->password, hash, &err) < 0) {
+        log_warning("a password's old hash was not replaced, ignoring: %s", err.text);
+        return;
+    }
+    if (!store_auth_rehash(j->authd->db, j->kind == JOB_ADMIN, j->account_id, j->stored, hash,
+                           on_rehashed, NULL))
+        log_warning("a password's old hash was not replaced, ignoring: out of memory");
+    explicit_bzero(hash, sizeof hash);
+}
+
+/* Who may not come in is not named when there is no such account: people type passwords there. */
+static void log_denied(const struct job *j, const char *why)
+{
+    const char *kind = j->kind == JOB_ADMIN ? "administrator" : "user";
+
+    log_info("%s %s%s%s denied from %s: %s", kind, j->account_id ? j->login : "(unknown)",
+             j->account_id ? "@" : "", j->account_id ? j->tenant : "",
+             j->source[0] ? j->source : "an unknown address", why);
+}
+
+static enum auth_verdict ask_plugins(struct job *j, bool *ret_rehash)
+{
+    struct authd *d = j->authd;
+    struct auth_attempt a = {.login = j->login,
+                             .tenant = j->tenant,
+                             .password = j->password,
+                             .tenant_id = j->tenant_id,
+                             .stored = j->stored};
+    const struct auth_plugin *plugins[AUTH_PLUGINS_MAX] = {&auth_plugin_default};
+    struct qvd_error err;
+    size_t n = 1;
+
+    /* Administrators always have passwords of our own. */
+    if (j->kind == JOB_USER && auth_plugins_of(d->conf, j->tenant_id, plugins, &n, &err) < 0) {
+        log_error("%s", err.text);
+        return AUTH_AWAY;
+    }
+    enum auth_verdict v = auth_plugins_verify(plugins, n, d->conf, &a);
+    *ret_rehash = a.rehash;
+    return v;
+}
+
+static void answer_good(struct job *j, bool old_hash)
+{
+    struct authd *d = j->authd;
+
+    throttle_clear(d->accounts, j->account_key);
+    throttle_forgive(d->sources, j->source);
+    if (old_hash)
+        rehash(j);
+    if (j->kind == JOB_ADMIN) {
+        const struct auth_admin a = {.id = j->id,
+                                     .status = AUTH_OK,
+                                     .admin_id = (uint64_t)j->account_id,
+                                     .tenant_id = j->tenant_id};
+        send_answer(d, &auth_admin_msg, &a);
+    } else {
+        const struct auth_user u = {.id = j->id,
+                                    .status = AUTH_OK,
+                                    .user_id = (uint64_t)j->account_id,
+                                    .tenant_id = j->tenant_id,
+                                    .login = j->stored_login,
+                                    .params = "{}"};
+        authd_answer_user(d, &u);
+    }
+    job_free(j);
+}
+
+static void run_verify(struct job *j)
+{
+    bool old_hash = false;
+    enum auth_verdict v = ask_plugins(j, &old_hash);
+
+    if (v == AUTH_AWAY) {
+        throttle_forgive(j->authd->accounts, j->account_key);
+        throttle_forgive(j->authd->sources, j->source);
+        job_answer(j, AUTH_UNAVAILABLE);
+    } else if (v == AUTH_YES && j->account_id && !j->blocked) {
+        answer_good(j, old_hash);
+    } else {
+        log_denied(j, !j->account_id  ? "no such account"
+                      : v == AUTH_YES ? "blocked"
+                                      : "wrong password");
+        job_answer(j, AUTH_DENIED);
+    }
+}
+
+static void run_hash(struct job *j)
+{
+    char hash[PASSWORD_HASH_MAX];
+    struct qvd_error err;
+
+    if (password_hash(j->password, hash, &err) < 0) {
+        job_answer(j, AUTH_DENIED);
+        return;
+    }
+    const struct auth_hashed h = {.id = j->id, .status = AUTH_OK, .hash = hash};
+    send_answer(j->authd, &auth_hashed_msg, &h);
+    explicit_bzero(hash, sizeof hash);
+    job_free(j);
+}
+
+void job_run(struct job *j)
+{
+    if (j->kind == JOB_HASH)
+        run_hash(j);
+    else
+        run_verify(j);
+}

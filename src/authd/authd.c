@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* Questions in, their queue, and which of them is next. */
+#include "authd/authd.h"
+
+#include <string.h>
+
+#include "auth/login.h"
+#include "auth/password.h"
+#include "authd/authd-internal.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+
+/* An account: 5 free tries, then 1 s, 2 s, 4 s ... 30 s. A source may be many people behind one
+ * address. */
+static const struct throttle_limits account_limits = {
+    .free = 5, .first_ms = 1000, .longest_ms = 30000, .forgive_ms = 60000, .keys_max = 20000};
+static const struct throttle_limits source_limits = {
+    .free = 30, .first_ms = 500, .longest_ms = 30000, .forgive_ms = 60000, .keys_max = 20000};
+
+struct job *job_new(struct authd *d, enum job_kind kind, uint64_t id)
+{
+    if (d->n_jobs >= (size_t)conf_int(d->conf, "l7r.authd.queue.max"))
+        return NULL;
+    struct job *j = calloc(1, sizeof *j);
+    if (!j)
+        return NULL;
+    *j = (struct job){.authd = d, .kind = kind, .id = id, .received = clock_ms()};
+    list_init(&j->node);
+    list_append(&d->jobs, &j->node);
+    d->n_jobs++;
+    return j;
+}
+
+struct job *job_free(struct job *j)
+{
+    if (!j)
+        return NULL;
+    list_remove(&j->node);
+    j->authd->n_jobs--;
+    password_wipe(j->password);
+    password_wipe(j->stored);
+    explicit_bzero(j->token, sizeof j->token);
+    free(j->login);
+    free(j->tenant);
+    free(j->password);
+    free(j->source);
+    free(j->account_key);
+    free(j->stored);
+    free(j->stored_login);
+    free(j);
+    return NULL;
+}
+
+static bool is_late(const struct job *j, int64_t now)
+{
+    int64_t since = j->not_before > j->received ? j->not_before : j->received;
+
+    return now - since > conf_ms(j->authd->conf, "l7r.authd.queue.timeout");
+}
+
+/* The oldest that may be hashed now; those that waited too long are answered. */
+static struct job *next_job(struct authd *d, int64_t now)
+{
+    QVD_LIST_FOREACH (j, &d->jobs, struct job, node) {
+        if (j->state != JOB_READY)
+            continue;
+        if (is_late(j, now) && j->not_before <= now)
+            job_answer(j, AUTH_BUSY);
+        else if (j->not_before <= now)
+            return j;
+    }
+    return NULL;
+}
+
+static void run(void *arg)
+{
+    struct authd *d = arg;
+    struct job *j = next_job(d, clock_ms());
+
+    if (j)
+        job_run(j);
+    authd_schedule(d);
+}
+
+void authd_schedule(struct authd *d)
+{
+    int64_t now = clock_ms(), at = INT64_MAX;
+
+    QVD_LIST_FOREACH (j, &d->jobs, struct job, node)
+        if (j->state == JOB_READY && j->not_before < at)
+            at = j->not_before;
+    if (at != INT64_MAX)
+        ev_timer_arm(d->run, at > now ? (uint64_t)(at - now) : 0);
+}
+
+/* What is asked of accounts and sources before anything is done for a try. 0; else the answer. */
+static enum auth_status admit(struct job *j)
+{
+    struct authd *d = j->authd;
+    int64_t wait = throttle_wait(d->accounts, j->account_key, j->received);
+    int64_t source = j->source[0] ? throttle_wait(d->sources, j->source, j->received) : 0;
+
+    wait = source > wait ? source : wait;
+    if (wait > conf_ms(d->conf, "l7r.authd.queue.timeout"))
+        return AUTH_THROTTLED;
+    if (throttle_count(d->accounts, j->account_key, j->received) < 0 ||
+        (j->source[0] && throttle_count(d->sources, j->source, j->received) < 0))
+        return AUTH_BUSY;
+    j->not_before = j->received + wait;
+    return AUTH_OK;
+}
+
+static void on_account(void *arg, enum db_status status, const struct store_account *a)
+{
+    struct job *j = arg;
+    struct authd *d = j->authd;
+
+    if (status != DB_OK) {
+        /* Nothing was learnt: the try does not count. */
+        throttle_forgive(d->accounts, j->account_key);
+        throttle_forgive(d->sources, j->source);
+        job_answer(j, AUTH_UNAVAILABLE);
+        return;
+    }
+    j->account_id = a->id;
+    j->tenant_id = a->id ? a->tenant_id : -1;
+    j->blocked = a->blocked;
+    j->stored = a->password ? strdup(a->password) : NULL;
+    j->stored_login = a->login ? strdup(a->login) : NULL;
+    if ((a->password && !j->stored) || (a->login && !j->stored_login)) {
+        job_answer(j, AUTH_BUSY);
+        return;
+    }
+    j->state = JOB_READY;
+    authd_schedule(d);
+}
+
+/* Fills the job of one who gives name, tenant and password. */
+static must_check int fill(struct job *j, const struct login *l, const char *password,
+                           const char *source)
+{
+    j->login = strdup(l->name);
+    j->tenant = strdup(l->tenant);
+    j->password = strdup(password);
+    j->source = strdup(source);
+    j->account_key = str_printf("%c%s\n%s", j->kind == JOB_USER ? 'u' : 'a', l->tenant, l->name);
+    return j->login && j->tenant && j->password && j->source && j->account_key ? 0 : -ENOMEM;
+}
+
+static void begin(struct authd *d, enum job_kind kind, uint64_t id, const struct login *l,
+                  const char *password, const char *source)
+{
+    struct job *j = job_new(d, kind, id);
+
+    if (!j) {
+        authd_answer(d, kind, id, AUTH_BUSY);
+        return;
+    }
+    enum auth_status status = fill(j, l, password, source) < 0 ? AUTH_BUSY : admit(j);
+    if (status != AUTH_OK) {
+        job_answer(j, status);
+        return;
+    }
+    struct db_request *q = kind == JOB_USER
+                               ? store_auth_user(d->db, j->tenant, j->login, on_account, j)
+                               : store_auth_admin(d->db, j->tenant, j->login, on_account, j);
+    if (!q)
+        job_answer(j, AUTH_BUSY);
+}
+
+static int on_verify_user(void *owner, const void *msg, int *fd)
+{
+    struct authd *d = owner;
+    const struct auth_verify_user *m = msg;
+    struct login l;
+
+    if (login_parse(m->login, conf_str(d->conf, "l7r.auth.plugin.default.separators"),
+                    conf_str(d->conf, "l7r.auth.plugin.default.tenant"),
+                    conf_bool(d->conf, "model.user.login.case-sensitive"), &l) < 0 ||
+        !m->password[0])
+        authd_answer(d, JOB_USER, m->id, AUTH_DENIED);
+    else
+        begin(d, JOB_USER, m->id, &l, m->password, m->source);
+    return 0;
+}
+
+static int on_verify_admin(void *owner, const void *msg, int *fd)
+{
+    struct authd *d = owner;
+    const struct auth_verify_admin *m = msg;
+    bool keep_case = conf_bool(d->conf, "model.user.login.case-sensitive");
+    struct login l;
+
+    if (login_normalize(m->name, keep_case, l.name) < 0 ||
+        login_normalize(m->tenant[0] ? m->tenant : "*", keep_case, l.tenant) < 0 || !m->password[0])
+        authd_answer(d, JOB_ADMIN, m->id, AUTH_DENIED);
+    else
+        begin(d, JOB_ADMIN, m->id, &l, m->password, m->source);
+    return 0;
+}
+
+static int on_hash(void *owner, const void *msg, int *fd)
+{
+    struct authd *d = owner;
+    const struct auth_hash *m = msg;
+    struct job *j = job_new(d, JOB_HASH, m->id);
+
+    if (!j) {
+        authd_answer(d, JOB_HASH, m->id, AUTH_BUSY);
+        return 0;
+    }
+    j->password = strdup(m->password);
+    j->state = JOB_READY;
+    if (j->password)
+        authd_schedule(d);
+    else
+        job_answer(j, AUTH_BUSY);
+    return 0;
+}
+
+static const struct ipc_handler handlers[] = {
+    {&auth_verify_user_msg,  ~0u, on_verify_user },
+    {&auth_verify_admin_msg, ~0u, on_verify_admin},
+    {&auth_verify_token_msg, ~0u, on_verify_token},
+    {&auth_make_token_msg,   ~0u, on_make_token  },
+    {&auth_hash_msg,         ~0u, on_hash        },
+};
+
+static void on_closed(void *owner, int reason)
+{
+    struct authd *d = owner;
+
+    d->closed(d->arg, reason);
+}
+
+int authd_new(struct ev_loop *loop, struct conf *conf, struct db *db, int fd,
+              void (*closed)(void *arg, int reason), void *arg, struct authd **ret_authd)
+{
+    struct authd *d = calloc(1, sizeof *d);
+    int r = -ENOMEM;
+
+    if (!d) {
+        fd_close(fd);
+        return -ENOMEM;
+    }
+    *d = (struct authd){.loop = loop, .conf = conf, .db = db, .closed = closed, .arg = arg};
+    list_init(&d->jobs);
+    d->accounts = throttle_new(&account_limits);
+    d->sources = throttle_new(&source_limits);
+    if (d->accounts && d->sources && ev_timer_new(loop, run, d, &d->run) == 0 &&
+        ev_timer_new(loop, authd_sweep_tokens, d, &d->sweep) == 0)
+        r = ipc_channel_new(loop, fd, handlers, ARRAY_SIZE(handlers), on_closed, d, &d->channel);
+    else
+        fd_close(fd);
+    if (r < 0) {
+        authd_free(d);
+        return r;
+    }
+    ev_timer_arm_jittered(d->sweep, 600000, 50);
+    *ret_authd = d;
+    return 0;
+}
+
+struct authd *authd_free(struct authd *d)
+{
+    if (!d)
+        return NULL;
+    QVD_LIST_FOREACH (j, &d->jobs, struct job, node)
+        job_free(j);
+    ipc_channel_free(d->channel);
+    ev_timer_free(d->run);
+    ev_timer_free(d->sweep);
+    throttle_free(d->accounts);
+    throttle_free(d->sources);
+    free(d);
+    return NULL;
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* Tokens: the database alone decides; guessing 256 bits is hopeless, but sources that try are
+ * slowed down as with passwords. */
+#include <string.h>
+
+#include "auth/token.h"
+#include "authd/authd-internal.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#define SWEEP_MS 600000
+
+static void on_used(void *arg, enum db_status status, const struct store_token_use *use)
+{
+    struct job *j = arg;
+
+    if (status != DB_OK) {
+        job_answer(j, AUTH_UNAVAILABLE);
+        return;
+    }
+    if (!use->user_id) {
+        if (j->source[0] && throttle_count(j->authd->sources, j->source, clock_ms()) < 0)
+            log_debug("out of memory");
+        log_info("token denied from %s", j->source[0] ? j->source : "an unknown address");
+        job_answer(j, AUTH_DENIED);
+        return;
+    }
+    const struct auth_user u = {.id = j->id,
+                                .status = AUTH_OK,
+                                .user_id = (uint64_t)use->user_id,
+                                .tenant_id = use->tenant_id,
+                                .login = use->login,
+                                .params = use->params,
+                                .token_vm_id = (uint64_t)use->vm_id};
+    authd_answer_user(j->authd, &u);
+    job_free(j);
+}
+
+int on_verify_token(void *owner, const void *msg, int *fd)
+{
+    struct authd *d = owner;
+    const struct auth_verify_token *m = msg;
+    uint8_t hash[TOKEN_HASH_LEN];
+
+    if (!m->token[0]) {
+        authd_answer(d, JOB_TOKEN, m->id, AUTH_DENIED);
+        return 0;
+    }
+    if (m->source[0] && throttle_wait(d->sources, m->source, clock_ms()) > 0) {
+        authd_answer(d, JOB_TOKEN, m->id, AUTH_THROTTLED);
+        return 0;
+    }
+    struct job *j = job_new(d, JOB_TOKEN, m->id);
+    if (!j) {
+        authd_answer(d, JOB_TOKEN, m->id, AUTH_BUSY);
+        return 0;
+    }
+    token_hash(m->token, hash);
+    j->source = strdup(m->source);
+    if (!j->source || !store_auth_token_use(d->db, hash, (int64_t)m->vm_id, on_used, j))
+        job_answer(j, AUTH_BUSY);
+    return 0;
+}
+
+static void on_made(void *arg, enum db_status status, int64_t params_id)
+{
+    struct job *j = arg;
+
+    if (status != DB_OK) {
+        job_answer(j, status == DB_CONSTRAINT ? AUTH_DENIED : AUTH_UNAVAILABLE);
+        return;
+    }
+    const struct auth_token t = {.id = j->id,
+                                 .status = AUTH_OK,
+                                 .auth_params_id = (uint64_t)params_id,
+                                 .token = j->store_only ? "" : j->token};
+    authd_answer_token(j->authd, &t);
+    job_free(j);
+}
+
+int on_make_token(void *owner, const void *msg, int *fd)
+{
+    struct authd *d = owner;
+    const struct auth_make_token *m = msg;
+    struct job *j = job_new(d, JOB_MAKE, m->id);
+    uint8_t hash[TOKEN_HASH_LEN];
+
+    if (!j) {
+        authd_answer(d, JOB_MAKE, m->id, AUTH_BUSY);
+        return 0;
+    }
+    j->store_only = m->store_only;
+    if (token_new(j->token) < 0) {
+        job_answer(j, AUTH_UNAVAILABLE);
+        return 0;
+    }
+    token_hash(j->token, hash);
+    const struct store_token_new t = {.hash = m->store_only ? NULL : hash,
+                                      .user_id = (int64_t)m->user_id,
+                                      .vm_id = (int64_t)m->vm_id,
+                                      .ttl = m->ttl,
+                                      .multi_use = m->multi_use,
+                                      .params = m->params};
+    if (!store_auth_token_new(d->db, &t, on_made, j))
+        job_answer(j, AUTH_BUSY);
+    return 0;
+}
+
+static void on_swept(void *arg, const struct db_result *r)
+{
+    if (db_status(r) != DB_OK)
+        log_debug("expired tokens were not removed: %s", db_error(r));
+}
+
+void authd_sweep_tokens(void *arg)
+{
+    struct authd *d = arg;
+
+    if (!store_auth_sweep(d->db, on_swept, d))
+        log_debug("expired tokens were not removed: out of memory");
+    ev_timer_arm_jittered(d->sweep, SWEEP_MS, 20);
+}

@@ -1,0 +1,623 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "http/client.h"
+#include "http/server.h"
+
+/* A server's end whose other side is a raw socket: what goes over the wire is told byte by byte. */
+struct raw {
+    struct http_server *server;
+    int fd;
+    struct buf got;  /* what the server sent */
+    struct buf seen; /* "GET /path body;" a request */
+    struct buf streamed;
+    int hangups, closes, close_code;
+    enum { ANSWER_NOW, ANSWER_LATER, ANSWER_UPGRADE, ANSWER_HEAD } mode;
+    int64_t body_max;
+    struct stream *upgraded;
+    struct buf raw_bytes;
+};
+
+static struct ev_loop *loop;
+
+static void turns(int n)
+{
+    for (int i = 0; i < n; i++)
+        ev_loop_turn(loop, false);
+}
+
+static void on_raw_data(void *owner, const uint8_t *data, size_t len)
+{
+    struct raw *r = owner;
+
+    assert_int_equal(buf_append(&r->raw_bytes, data, len), 0);
+}
+
+static const struct stream_handlers raw_handlers = {.data = on_raw_data};
+
+static void on_request(void *owner, const struct http_head *head, const char *body, size_t len)
+{
+    struct raw *r = owner;
+    const struct http_header key = {"X-QVD-Slave-Key", "k"};
+
+    assert_int_equal(strlen(body), len);
+    assert_int_equal(buf_printf(&r->seen, "%s %s %s;", head->method, head->target, body), 0);
+    if (r->mode == ANSWER_NOW)
+        assert_int_equal(http_server_answer_text(r->server, 200, head->target), 0);
+    if (r->mode == ANSWER_UPGRADE) {
+        assert_int_equal(http_server_upgrade(r->server, "QVD/1.0", &key, 1, &r->upgraded), 0);
+        r->server = NULL;
+        stream_set_handlers(r->upgraded, &raw_handlers, r);
+        stream_set_reading(r->upgraded, true);
+    }
+}
+
+static int64_t on_head(void *owner, const struct http_head *head)
+{
+    struct raw *r = owner;
+
+    if (r->mode == ANSWER_HEAD)
+        assert_int_equal(http_server_answer_text(r->server, 401, "no"), 0);
+    return r->body_max;
+}
+
+static void on_body(void *owner, const uint8_t *data, size_t len)
+{
+    struct raw *r = owner;
+
+    assert_int_equal(buf_append(&r->streamed, data, len), 0);
+}
+
+static void on_hangup(void *owner)
+{
+    ((struct raw *)owner)->hangups++;
+}
+
+static void on_closed(void *owner, const struct qvd_error *why)
+{
+    struct raw *r = owner;
+
+    r->closes++;
+    r->close_code = why->code;
+    r->server = http_server_free(r->server);
+}
+
+static const struct http_server_ops ops = {.request = on_request,
+                                           .head = on_head,
+                                           .body = on_body,
+                                           .hangup = on_hangup,
+                                           .closed = on_closed};
+
+static void raw_start(struct raw *r, const struct http_server_limits *limits)
+{
+    struct stream *s;
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    r->fd = fds[1];
+    assert_int_equal(stream_new(loop, fds[0], NULL, 0, NULL, NULL, &s), 0);
+    assert_int_equal(http_server_new(loop, s, limits, &ops, r, &r->server), 0);
+    turns(1);
+}
+
+static void raw_send(struct raw *r, const char *text, size_t piece)
+{
+    size_t len = strlen(text);
+
+    for (size_t i = 0; i < len; i += piece) {
+        size_t n = len - i < piece ? len - i : piece;
+        assert_int_equal(send(r->fd, text + i, n, MSG_NOSIGNAL), n);
+        turns(2);
+    }
+    turns(3);
+}
+
+/* What has come so far; "EOF" is appended when the server has ended. */
+static const char *raw_got(struct raw *r)
+{
+    char bytes[65536];
+    ssize_t n;
+
+    turns(3);
+    while ((n = recv(r->fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0) {
+        assert_int_equal(buf_append(&r->got, bytes, n), 0);
+        turns(2);
+    }
+    if (n == 0)
+        assert_int_equal(buf_append_str(&r->got, "EOF"), 0);
+    char *s = buf_cstr(&r->got);
+    return s;
+}
+
+static void raw_done(struct raw *r)
+{
+    r->server = http_server_free(r->server);
+    stream_free(r->upgraded);
+    close(r->fd);
+    turns(4);
+    buf_done(&r->got);
+    buf_done(&r->seen);
+    buf_done(&r->streamed);
+    buf_done(&r->raw_bytes);
+}
+
+static const char *seen(struct raw *r)
+{
+    return buf_cstr(&r->seen);
+}
+
+static void test_requests_in_pieces(void **state)
+{
+    static const char text[] = "GET /1 HTTP/1.1\r\nAuthorization: Basic YTpi\r\n\r\n"
+                               "POST /2 HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"
+                               "POST /3 HTTP/1.1\nTransfer-Encoding: chunked\n\n"
+                               "3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: x\r\n\r\n"
+                               "GET /4 HTTP/1.1\n\n";
+    static const char answers[] =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n/1\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n/2\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n/3\r\n"
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n/4\r\n";
+
+    for (size_t piece = 1; piece <= 143; piece += piece < 12 ? 1 : 17) {
+        struct raw r = {.body_max = 5};
+        raw_start(&r, NULL);
+        raw_send(&r, text, piece);
+        assert_string_equal(raw_got(&r), answers);
+        assert_string_equal(seen(&r), "GET /1 ;POST /2 hello;POST /3 abcde;GET /4 ;");
+        raw_done(&r);
+    }
+}
+
+static void expect_refusal(const char *text, const char *status, int64_t body_max)
+{
+    struct raw r = {.body_max = body_max};
+
+    raw_start(&r, NULL);
+    raw_send(&r, text, 143);
+    const char *got = raw_got(&r);
+    if (strncmp(got, status, strlen(status)) != 0 || !strstr(got, "Content-Length: ") ||
+        strcmp(got + strlen(got) - 3, "EOF") != 0)
+        fail_msg("%s: %s", text, got);
+    assert_string_equal(seen(&r), "");
+    assert_int_equal(r.closes, 1);
+    raw_done(&r);
+}
+
+static void test_refusals_close(void **state)
+{
+    char *big = malloc(HTTP_HEAD_MAX + 100);
+
+    expect_refusal("GET / HTTP/1.0\r\n\r\n", "HTTP/1.1 505 ", 0);
+    expect_refusal("nonsense\r\n\r\n", "HTTP/1.1 400 ", 0);
+    expect_refusal("POST / HTTP/1.1\r\nContent-Length: 6\r\n\r\nabcdef", "HTTP/1.1 413 ", 5);
+    expect_refusal("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 413 ", 0);
+    expect_refusal("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n0\r\n\r\n",
+                   "HTTP/1.1 413 ", 5);
+    expect_refusal("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "HTTP/1.1 400 ",
+                   5);
+    expect_refusal("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n",
+                   "HTTP/1.1 400 ", 5);
+    memset(big, 'a', HTTP_HEAD_MAX + 99);
+    big[HTTP_HEAD_MAX + 99] = '\0';
+    memcpy(big, "GET / HTTP/1.1\r\nA: ", 19);
+    expect_refusal(big, "HTTP/1.1 431 ", 0);
+    free(big);
+}
+
+static void test_interim_then_answer(void **state)
+{
+    struct raw r = {.mode = ANSWER_LATER};
+    const struct http_header h = {"X-A", "b"};
+
+    raw_start(&r, NULL);
+    raw_send(&r, "GET /x HTTP/1.1\r\n\r\nGET /y HTTP/1.1\r\n\r\n", 1000);
+    assert_true(http_server_pending(r.server));
+    assert_string_equal(seen(&r), "GET /x ;"); /* the second waits */
+    assert_int_equal(http_server_interim(r.server, 102, "X-QVD-VM-Info", "Session acquired"), 0);
+    assert_int_equal(http_server_interim(r.server, 102, "X-Evil", "a\r\nb"), -EINVAL);
+    assert_int_equal(http_server_answer(r.server, 503, "text/plain", &h, 1, "later\r\n", 7), 0);
+    assert_string_equal(raw_got(&r),
+                        "HTTP/1.1 102 Processing\r\nX-QVD-VM-Info: Session acquired\r\n\r\n"
+                        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
+                        "Content-Length: 7\r\nX-A: b\r\n\r\nlater\r\n");
+    assert_string_equal(seen(&r), "GET /x ;GET /y ;");
+    assert_int_equal(http_server_interim(r.server, 102, NULL, NULL), 0);
+    http_server_close_after(r.server);
+    assert_int_equal(http_server_answer(r.server, 404, NULL, NULL, 0, NULL, 0), 0);
+    buf_done(&r.got);
+    assert_string_equal(raw_got(&r), "HTTP/1.1 102 Processing\r\n\r\n"
+                                     "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n"
+                                     "Content-Length: 11\r\nConnection: close\r\n\r\n"
+                                     "Not Found\r\nEOF");
+    assert_int_equal(r.closes, 1);
+    assert_int_equal(r.close_code, 0);
+    raw_done(&r);
+}
+
+static void test_hangup_while_waiting(void **state)
+{
+    for (int full = 0; full < 2; full++) {
+        struct raw r = {.mode = ANSWER_LATER};
+        char *much = malloc(40000);
+        raw_start(&r, NULL);
+        raw_send(&r, "GET /x HTTP/1.1\r\n\r\n", 1000);
+        if (full) { /* so much behind it that reading has stopped */
+            memset(much, 'x', 39999);
+            much[39999] = '\0';
+            raw_send(&r, much, 40000);
+        }
+        close(r.fd);
+        r.fd = -1;
+        int64_t start = clock_ms();
+        while (!r.hangups && clock_ms() - start < 3000)
+            turns(1);
+        assert_int_equal(r.hangups, 1);
+        assert_int_equal(http_server_answer_text(r.server, 200, "x"), -EPIPE);
+        turns(3);
+        assert_int_equal(r.closes, 0);
+        free(much);
+        raw_done(&r);
+    }
+}
+
+static void test_upgrade_keeps_early_bytes(void **state)
+{
+    struct raw r = {.mode = ANSWER_UPGRADE};
+
+    raw_start(&r, NULL);
+    raw_send(&r, "GET /c HTTP/1.1\nConnection: Upgrade\nUpgrade: QVD/1.0\n\nNXPROXY-3.5.0-3.5.99 ",
+             1000);
+    assert_non_null(r.upgraded);
+    raw_send(&r, "stream=default", 5);
+    assert_string_equal(raw_got(&r), "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                                     "Upgrade: QVD/1.0\r\nX-QVD-Slave-Key: k\r\n\r\n");
+    assert_string_equal(buf_cstr(&r.raw_bytes), "NXPROXY-3.5.0-3.5.99 stream=default");
+    assert_int_equal(stream_write(r.upgraded, "nx", 2), 0);
+    buf_done(&r.got);
+    assert_string_equal(raw_got(&r), "nx");
+    raw_done(&r);
+}
+
+static void test_streamed_body(void **state)
+{
+    struct raw r = {.body_max = -1};
+    char head[] = "PUT /u HTTP/1.1\r\nContent-Length: 300000\r\n\r\n";
+    char *body = malloc(300001);
+
+    memset(body, 'u', 300000);
+    body[300000] = '\0';
+    raw_start(&r, NULL);
+    raw_send(&r, head, 1000);
+    http_server_pause_body(r.server, true);
+    raw_send(&r, "0123456789", 5);
+    assert_int_equal(r.streamed.len, 0);
+    http_server_pause_body(r.server, false);
+    turns(2);
+    assert_int_equal(r.streamed.len, 10);
+    raw_send(&r, body + 10, 30000);
+    assert_int_equal(r.streamed.len, 300000);
+    assert_string_equal(seen(&r), "PUT /u ;");
+    raw_done(&r);
+    free(body);
+}
+
+static void test_answer_from_the_head(void **state)
+{
+    struct raw r = {.mode = ANSWER_HEAD, .body_max = 100};
+
+    raw_start(&r, NULL);
+    raw_send(&r, "GET /a HTTP/1.1\r\n\r\n", 1000); /* no body: the connection stays */
+    assert_non_null(strstr(raw_got(&r), "HTTP/1.1 401 "));
+    assert_int_equal(r.closes, 0);
+    raw_send(&r, "POST /a HTTP/1.1\r\nContent-Length: 9\r\n\r\n", 1000);
+    turns(3);
+    assert_int_equal(r.closes, 1);
+    assert_string_equal(seen(&r), "");
+    raw_done(&r);
+}
+
+static void test_expect_continue(void **state)
+{
+    struct raw r = {.body_max = 10};
+
+    raw_start(&r, NULL);
+    raw_send(&r, "POST /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n", 1000);
+    assert_string_equal(raw_got(&r), "HTTP/1.1 100 Continue\r\n\r\n");
+    raw_send(&r, "ab", 1);
+    assert_string_equal(seen(&r), "POST /a ab;");
+    raw_done(&r);
+}
+
+static void test_time_limits(void **state)
+{
+    static const struct http_server_limits limits = {
+        .head_ms = 60, .first_ms = 60, .idle_ms = 60, .send_ms = 60};
+
+    for (int kind = 0; kind < 4; kind++) {
+        struct raw r = {.body_max = 100};
+        raw_start(&r, &limits);
+        if (kind == 1)
+            raw_send(&r, "GET / HT", 100);
+        if (kind == 2)
+            raw_send(&r, "GET / HTTP/1.1\r\n\r\n", 100);
+        if (kind == 3)
+            raw_send(&r, "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc", 100);
+        while (!r.closes)
+            ev_loop_turn(loop, true);
+        const char *got = raw_got(&r);
+        if (kind == 0)
+            assert_string_equal(got, "EOF");
+        else
+            assert_non_null(strstr(got, kind == 2 ? "200 OK" : "408 Request Timeout"));
+        raw_done(&r);
+    }
+
+    /* A client that never takes its answer. */
+    struct raw r = {.mode = ANSWER_LATER};
+    size_t len = 4 << 20;
+    char *much = calloc(1, len);
+    raw_start(&r, &limits);
+    raw_send(&r, "GET / HTTP/1.1\r\n\r\n", 100);
+    assert_int_equal(http_server_answer(r.server, 200, "x/y", NULL, 0, much, len), 0);
+    while (!r.closes)
+        ev_loop_turn(loop, true);
+    assert_int_equal(r.close_code, -ETIMEDOUT);
+    raw_done(&r);
+    free(much);
+}
+
+/* --- both ends of ours ------------------------------------------------------------------------ */
+
+struct both {
+    struct raw server;
+    struct http_client *client;
+    struct buf log; /* "102 text;200 body;" */
+    struct stream *upgraded;
+    struct buf raw_bytes;
+    int closes, close_code;
+};
+
+static void on_interim(void *owner, const struct http_head *head)
+{
+    struct both *b = owner;
+
+    assert_int_equal(
+        buf_printf(&b->log, "%d %s;", head->status, http_head_get(head, "X-QVD-VM-Info")), 0);
+}
+
+static void on_answer(void *owner, const struct http_head *head, const char *body, size_t len)
+{
+    struct both *b = owner;
+
+    assert_int_equal(strlen(body), len);
+    assert_int_equal(buf_printf(&b->log, "%d %s;", head->status, body), 0);
+}
+
+static void on_both_data(void *owner, const uint8_t *data, size_t len)
+{
+    struct both *b = owner;
+
+    assert_int_equal(buf_append(&b->raw_bytes, data, len), 0);
+}
+
+static const struct stream_handlers both_handlers = {.data = on_both_data};
+
+static void on_upgraded(void *owner, const struct http_head *head, struct stream *s)
+{
+    struct both *b = owner;
+
+    b->upgraded = s;
+    assert_int_equal(buf_printf(&b->log, "101 %s;", http_head_get(head, "X-QVD-Slave-Key")), 0);
+    stream_set_handlers(s, &both_handlers, b);
+    stream_set_reading(s, true);
+}
+
+static void on_client_closed(void *owner, const struct qvd_error *why)
+{
+    struct both *b = owner;
+
+    b->closes++;
+    b->close_code = why->code;
+}
+
+static const struct http_client_ops client_ops = {.interim = on_interim,
+                                                  .answer = on_answer,
+                                                  .upgraded = on_upgraded,
+                                                  .closed = on_client_closed};
+
+static void client_start(struct both *b, bool with_server)
+{
+    struct stream *s;
+    int fds[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    assert_int_equal(stream_new(loop, fds[0], NULL, 0, NULL, NULL, &s), 0);
+    assert_int_equal(http_client_new(loop, s, 1000, &client_ops, b, &b->client), 0);
+    b->server.fd = fds[1];
+    if (!with_server)
+        return;
+    assert_int_equal(stream_new(loop, fds[1], NULL, 0, NULL, NULL, &s), 0);
+    assert_int_equal(http_server_new(loop, s, NULL, &ops, &b->server, &b->server.server), 0);
+    b->server.fd = -1;
+}
+
+static void both_done(struct both *b)
+{
+    b->client = http_client_free(b->client);
+    b->server.server = http_server_free(b->server.server);
+    stream_free(b->upgraded);
+    stream_free(b->server.upgraded);
+    if (b->server.fd >= 0)
+        close(b->server.fd);
+    turns(4);
+    buf_done(&b->log);
+    buf_done(&b->server.seen);
+    buf_done(&b->server.got);
+    buf_done(&b->server.raw_bytes);
+    buf_done(&b->raw_bytes);
+}
+
+static void ask(struct both *b, const char *method, const char *target, const char *body)
+{
+    struct http_client_request r = {.method = method,
+                                    .target = target,
+                                    .body = body,
+                                    .body_len = body ? strlen(body) : 0,
+                                    .timeout_ms = 5000};
+
+    assert_int_equal(http_client_send(b->client, &r), 0);
+    turns(6);
+}
+
+static void test_client_and_server(void **state)
+{
+    struct both b = {.server.body_max = 100};
+
+    client_start(&b, true);
+    ask(&b, "GET", "/1", NULL);
+    ask(&b, "POST", "/2", "abc");
+    assert_true(http_client_reusable(b.client));
+    assert_string_equal(buf_cstr(&b.log), "200 /1\r\n;200 /2\r\n;");
+    assert_string_equal(seen(&b.server), "GET /1 ;POST /2 abc;");
+    b.server.mode = ANSWER_UPGRADE;
+    ask(&b, "GET", "/3", NULL);
+    assert_non_null(b.upgraded);
+    assert_int_equal(stream_write(b.upgraded, "NXPROXY", 7), 0);
+    assert_int_equal(stream_write(b.server.upgraded, "hello", 5), 0);
+    turns(4);
+    assert_string_equal(buf_cstr(&b.raw_bytes), "hello");
+    assert_string_equal(buf_cstr(&b.server.raw_bytes), "NXPROXY");
+    assert_string_equal(buf_cstr(&b.log), "200 /1\r\n;200 /2\r\n;101 k;");
+    both_done(&b);
+}
+
+static void test_client_digests(void **state)
+{
+    static const struct {
+        const char *text, *log;
+        int code; /* 1: stays open */
+    } table[] = {
+        {"HTTP/1.1 102 Processing\r\nX-QVD-VM-Info: a\r\n\r\n"
+         "HTTP/1.1 102 Processing\r\nX-QVD-VM-Info: b\r\n\r\n"
+         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",                             "102 a;102 b;200 ok;", 1        },
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+         "200 abc;",                                                                                                   1        },
+        {"HTTP/1.1 204 No Content\r\n\r\n",                                                     "204 ;",               1        },
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",                 "200 ok;",             0        },
+        {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokmore",                                  "200 ok;",             -EPROTO  },
+        {"HTTP/1.1 101 x\r\nX-QVD-Slave-Key: k\r\n\r\nNX",                                      "101 k;",              1        },
+        {"HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n",                                     "",                    -EMSGSIZE},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",                          "",                    -EPROTO  },
+        {"HTTP/2 200 OK\r\n\r\n",                                                               "",                    -EPROTO  },
+        {"SSH-2.0-OpenSSH\r\n\r\n",                                                             "",                    -EPROTO  },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        for (size_t piece = 1; piece < 200; piece += 71) {
+            struct both b = {0};
+            client_start(&b, false);
+            ask(&b, "GET", "/", NULL);
+            raw_send(&b.server, table[i].text, piece);
+            turns(3);
+            if (strcmp(b.log.len ? buf_cstr(&b.log) : "", table[i].log) != 0 ||
+                b.closes != (table[i].code != 1) || (b.closes && b.close_code != table[i].code))
+                fail_msg("row %zu in pieces of %zu: %s (%d)", i, piece,
+                         b.log.len ? buf_cstr(&b.log) : "", b.close_code);
+            if (b.upgraded)
+                assert_string_equal(buf_cstr(&b.raw_bytes), "NX");
+            both_done(&b);
+        }
+    }
+}
+
+static void test_client_end_of_connection(void **state)
+{
+    struct both b = {0};
+
+    client_start(&b, false);
+    ask(&b, "GET", "/", NULL);
+    raw_send(&b.server, "HTTP/1.1 200 OK\r\n\r\nuntil the end", 1000); /* no length */
+    shutdown(b.server.fd, SHUT_WR);
+    turns(4);
+    assert_string_equal(buf_cstr(&b.log), "200 until the end;");
+    assert_int_equal(b.closes, 1);
+    both_done(&b);
+
+    b = (struct both){0};
+    client_start(&b, false);
+    ask(&b, "GET", "/", NULL);
+    raw_send(&b.server, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", 1000);
+    shutdown(b.server.fd, SHUT_WR);
+    turns(4);
+    assert_int_equal(b.closes, 1);
+    assert_int_equal(b.close_code, -ECONNRESET);
+    both_done(&b);
+
+    b = (struct both){0};
+    client_start(&b, false);
+    struct http_client_request r = {.method = "GET", .target = "/", .timeout_ms = 50};
+    assert_int_equal(http_client_send(b.client, &r), 0);
+    assert_int_equal(http_client_send(b.client, &r), -EBUSY);
+    while (!b.closes)
+        ev_loop_turn(loop, true);
+    assert_int_equal(b.close_code, -ETIMEDOUT);
+    both_done(&b);
+}
+
+static void test_client_refuses_to_smuggle(void **state)
+{
+    struct both b = {0};
+    struct http_header evil = {"X", "a\r\nY: b"};
+    struct http_client_request r = {
+        .method = "GET", .target = "/", .headers = &evil, .n_headers = 1};
+
+    client_start(&b, false);
+    assert_int_equal(http_client_send(b.client, &r), -EINVAL);
+    r = (struct http_client_request){.method = "GET", .target = "/a b"};
+    assert_int_equal(http_client_send(b.client, &r), -EINVAL);
+    both_done(&b);
+}
+
+static int setup(void **state)
+{
+    return ev_loop_new(&loop);
+}
+
+static int teardown(void **state)
+{
+    turns(3);
+    loop = ev_loop_free(loop);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_requests_in_pieces),
+        cmocka_unit_test(test_refusals_close),
+        cmocka_unit_test(test_interim_then_answer),
+        cmocka_unit_test(test_hangup_while_waiting),
+        cmocka_unit_test(test_upgrade_keeps_early_bytes),
+        cmocka_unit_test(test_streamed_body),
+        cmocka_unit_test(test_answer_from_the_head),
+        cmocka_unit_test(test_expect_continue),
+        cmocka_unit_test(test_time_limits),
+        cmocka_unit_test(test_client_and_server),
+        cmocka_unit_test(test_client_digests),
+        cmocka_unit_test(test_client_end_of_connection),
+        cmocka_unit_test(test_client_refuses_to_smuggle),
+    };
+
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
