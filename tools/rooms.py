@@ -19,7 +19,7 @@ ALLOWED = {
     "l7r": "base conf ev stream http ipc wire model db store",
     "api": "base conf ev stream http ipc wire model db store",
     "vma": "base conf ev stream http ipc wire", "qa": "base conf ev stream http wire",
-    "client": "base conf ev stream http wire", "deploy": "base ev conf model db store",
+    "client": "base conf ev stream http wire", "deploy": "base ev conf model db store auth",
     "unpack": "base",
 }
 # What is below a part of a program is narrower than what the program may use.

@@ -11,12 +11,11 @@
 
 enum vm_state {
     VM_STOPPED,
-    VM_STARTING_1, /* ordered: waits for image, folders and a place in the line of starts */
-    VM_STARTING_2, /* the hypervisor was launched; boot, network and VMA are checked */
+    VM_STARTING_1, /* ordered: in the line of starts; then image, folders, network, launch */
+    VM_STARTING_2, /* its first process runs; boot, network and VMA are checked */
     VM_RUNNING,
     VM_STOPPING_1, /* the VMA was asked to power off */
-    VM_STOPPING_2, /* the VMA has answered, or the VM has ended: waits for its end and the cleaning
-                    */
+    VM_STOPPING_2, /* the VMA has answered: waits for the end */
     VM_ZOMBIE_1,   /* TERM was sent */
     VM_ZOMBIE_2,   /* KILL was sent */
     VM_STATE_MAX,
@@ -33,17 +32,16 @@ enum vm_event {
     VM_EV_START,       /* ordered, by the database or by a guest that rebooted */
     VM_EV_STOP,        /* ordered, or hkd ends its VMs */
     VM_EV_ABORT,       /* the row is no longer this node's: make an end without asking */
-    VM_EV_PREPARED,    /* image, folders and network are there, and a place in the line */
-    VM_EV_FAILED,      /* preparing or launching failed */
-    VM_EV_BOOTED,      /* the hypervisor runs the guest */
+    VM_EV_TURN,        /* a place in the line of starts is free */
+    VM_EV_FAILED,      /* the launch was refused: nothing was begun */
+    VM_EV_STARTED,     /* the hypervisor runs the guest's first process */
     VM_EV_READY,       /* the VMA says that it listens: an event, not yet believed */
     VM_EV_ALIVE,       /* the VMA has answered with the VM's key */
     VM_EV_UNREACHABLE, /* it has not */
     VM_EV_DEAD,        /* it has not for too long */
     VM_EV_ANSWERED,    /* the VMA has taken the order to power off */
     VM_EV_REFUSED,     /* it has not */
-    VM_EV_EXITED,      /* the VM has ended, by whomever */
-    VM_EV_CLEANED,     /* its traces on the node are removed */
+    VM_EV_EXITED,      /* the run has ended, by whomever, and its traces are removed */
     VM_EV_FOUND,       /* hkd came back and its guard lives */
     VM_EV_GONE,        /* hkd came back and there is no guard */
     VM_EV_LIMIT,       /* the state's time is over */
@@ -53,11 +51,10 @@ const char *vm_event_to_string(enum vm_event e);
 
 /* What must hold for a row to be taken; the owner tells by a set of these bits. */
 enum vm_guard {
-    VM_IF_HAS_VMA = 1,      /* its hypervisor runs a VMA */
-    VM_IF_GONE = 2,         /* no hypervisor process lives */
-    VM_IF_BOOTED = 4,       /* VM_EV_BOOTED has come */
-    VM_IF_READY = 8,        /* VM_EV_READY has come */
-    VM_IF_ENDED_ITSELF = 16 /* the guest has powered off or wants to boot anew */
+    VM_IF_HAS_VMA = 1,     /* its hypervisor runs a VMA */
+    VM_IF_LAUNCHED = 2,    /* there is something to end on the node */
+    VM_IF_READY = 4,       /* VM_EV_READY has come */
+    VM_IF_ENDED_ITSELF = 8 /* the guest has powered off or wants to boot anew */
 };
 
 /* What the owner then does, all bits of the row, in the order of their values. */
@@ -65,16 +62,15 @@ enum vm_action {
     VM_DO_BLOCK_BOOT = 1,    /* block: it did not boot */
     VM_DO_BLOCK_NETWORK = 2, /* block: its VMA said that it listens, but cannot be reached */
     VM_DO_BLOCK_VMA = 4,     /* block: its VMA never said that it listens */
-    VM_DO_PREPARE = 8,       /* image, folders, network, then the line of starts */
-    VM_DO_LAUNCH = 16,       /* the guard and the hypervisor */
+    VM_DO_QUEUE = 8,         /* into the line of starts */
+    VM_DO_LAUNCH = 16,       /* image, folders, network, guard, hypervisor */
     VM_DO_PING = 32,         /* ask the VMA now, with the VM's key */
-    VM_DO_PING_LATER = 64,   /* after a second */
+    VM_DO_PING_LATER = 64,   /* after a moment */
     VM_DO_WATCH = 128,       /* ask the VMA regularly from now on */
     VM_DO_POWEROFF = 256,    /* ask the VMA to power off */
     VM_DO_TERM = 512,
     VM_DO_KILL = 1024,
-    VM_DO_CLEAN = 2048, /* remove its traces on the node */
-    VM_DO_FINISH = 4096 /* the run is over: the row is given back */
+    VM_DO_FINISH = 2048 /* the run is over: the row is given back */
 };
 #define VM_DO_BLOCK (VM_DO_BLOCK_BOOT | VM_DO_BLOCK_NETWORK | VM_DO_BLOCK_VMA)
 /* The name of one bit. */

@@ -90,7 +90,7 @@ CREATE TABLE users (
     login       text NOT NULL CONSTRAINT users_login_check
                 CHECK (login <> '' AND length(login) <= 64 AND login !~ '[[:cntrl:]]'),
     password    text CONSTRAINT users_password_check
-                CHECK (password ~ '^\$(y|gy|argon2id|qvd1)\$[!-~]{8,500}$'),
+                CHECK (password ~ '^\$(y|gy|argon2id|qvd1)\$[!-~]{8,}$' AND length(password) < 384),
     blocked     boolean NOT NULL DEFAULT false,
     description text,
     language    text NOT NULL DEFAULT 'auto' CONSTRAINT users_language_check
@@ -110,7 +110,7 @@ CREATE TABLE administrators (
                 CHECK (name <> '' AND length(name) <= 64 AND name !~ '[[:cntrl:]]'),
     description text,
     password    text CONSTRAINT administrators_password_check
-                CHECK (password ~ '^\$(y|gy|argon2id|qvd1)\$[!-~]{8,500}$'),
+                CHECK (password ~ '^\$(y|gy|argon2id|qvd1)\$[!-~]{8,}$' AND length(password) < 384),
     blocked     boolean NOT NULL DEFAULT false,
     created_at  timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT administrators_tenant_id_name_key UNIQUE (tenant_id, name)

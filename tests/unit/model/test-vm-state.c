@@ -10,7 +10,7 @@
 #include "model/states.h"
 #include "model/vm-state.h"
 
-#define ALL_GUARDS (VM_IF_HAS_VMA | VM_IF_GONE | VM_IF_BOOTED | VM_IF_READY | VM_IF_ENDED_ITSELF)
+#define ALL_GUARDS (VM_IF_HAS_VMA | VM_IF_LAUNCHED | VM_IF_READY | VM_IF_ENDED_ITSELF)
 
 /* The eight words of the manual and the five of the clients (rest-api.md, vm-lifecycle.md 5). */
 static void test_words(void **state)
@@ -95,8 +95,7 @@ static void test_limits(void **state)
             assert_non_null(vm_transition(s, VM_EV_ABORT, holds));
             assert_non_null(vm_transition(s, VM_EV_FOUND, holds));
             assert_non_null(vm_transition(s, VM_EV_GONE, holds));
-            if (s != VM_STARTING_1)
-                assert_non_null(vm_transition(s, VM_EV_EXITED, holds));
+            assert_non_null(vm_transition(s, VM_EV_EXITED, holds));
         }
     }
 }
@@ -116,7 +115,7 @@ static void test_rows(void **state)
         /* Only what blocks a start may block, and always ends it. */
         if (t[i].actions & VM_DO_BLOCK) {
             assert_true(t[i].in == VM_STARTING_1 || t[i].in == VM_STARTING_2);
-            assert_true(t[i].actions & (VM_DO_TERM | VM_DO_CLEAN));
+            assert_true(t[i].actions & (VM_DO_TERM | VM_DO_KILL | VM_DO_FINISH));
         }
         assert_int_equal(!!(t[i].actions & VM_DO_FINISH), t[i].next == VM_STOPPED);
         /* The sent signal is what the state is named after. */
@@ -157,27 +156,29 @@ static enum vm_state walk(const enum vm_event *events, size_t n, unsigned holds)
 static void test_lives(void **state)
 {
     assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START), VM_STARTING_1);
-    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_PREPARED), VM_STARTING_2);
+    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_TURN), VM_STARTING_1);
+    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_TURN, VM_EV_STARTED), VM_STARTING_2);
     assert_int_equal(
-        WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_PREPARED, VM_EV_BOOTED, VM_EV_READY, VM_EV_ALIVE),
+        WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_TURN, VM_EV_STARTED, VM_EV_READY, VM_EV_ALIVE),
         VM_RUNNING);
-    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_PREPARED, VM_EV_ALIVE, VM_EV_STOP),
+    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_STARTED, VM_EV_ALIVE, VM_EV_STOP),
                      VM_STOPPING_1);
     assert_int_equal(
-        WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_PREPARED, VM_EV_ALIVE, VM_EV_STOP, VM_EV_ANSWERED),
+        WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_STARTED, VM_EV_ALIVE, VM_EV_STOP, VM_EV_ANSWERED),
         VM_STOPPING_2);
-    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_PREPARED, VM_EV_ALIVE, VM_EV_STOP,
-                          VM_EV_ANSWERED, VM_EV_EXITED, VM_EV_CLEANED),
+    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_STARTED, VM_EV_ALIVE, VM_EV_STOP,
+                          VM_EV_ANSWERED, VM_EV_EXITED),
                      VM_STOPPED);
-    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_PREPARED, VM_EV_ALIVE, VM_EV_STOP,
-                          VM_EV_LIMIT, VM_EV_LIMIT),
+    assert_int_equal(WALK(VM_IF_HAS_VMA, VM_EV_START, VM_EV_STARTED, VM_EV_ALIVE, VM_EV_STOP,
+                          VM_EV_LIMIT, VM_EV_LIMIT, VM_EV_LIMIT),
                      VM_ZOMBIE_2);
-    assert_int_equal(WALK(0, VM_EV_START, VM_EV_PREPARED, VM_EV_ALIVE, VM_EV_STOP), VM_ZOMBIE_1);
-    assert_int_equal(vm_transition(VM_STARTING_2, VM_EV_LIMIT, 0)->actions,
-                     VM_DO_BLOCK_BOOT | VM_DO_TERM);
-    assert_int_equal(vm_transition(VM_STARTING_2, VM_EV_LIMIT, VM_IF_BOOTED)->actions,
+    assert_int_equal(WALK(0, VM_EV_START, VM_EV_STARTED, VM_EV_ALIVE, VM_EV_STOP), VM_ZOMBIE_1);
+    assert_int_equal(WALK(0, VM_EV_START, VM_EV_STOP), VM_STOPPED);
+    assert_int_equal(vm_transition(VM_STARTING_1, VM_EV_LIMIT, VM_IF_LAUNCHED)->actions,
+                     VM_DO_BLOCK_BOOT | VM_DO_KILL);
+    assert_int_equal(vm_transition(VM_STARTING_2, VM_EV_LIMIT, VM_IF_LAUNCHED)->actions,
                      VM_DO_BLOCK_VMA | VM_DO_TERM);
-    assert_int_equal(vm_transition(VM_STARTING_2, VM_EV_LIMIT, VM_IF_BOOTED | VM_IF_READY)->actions,
+    assert_int_equal(vm_transition(VM_STARTING_2, VM_EV_LIMIT, VM_IF_READY)->actions,
                      VM_DO_BLOCK_NETWORK | VM_DO_TERM);
 }
 
