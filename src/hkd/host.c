@@ -19,6 +19,7 @@
 #define LEAVE_MS 5000
 /* A clock that is further off from the database's is worth a line. */
 #define CLOCK_WARNING 2.0
+#define CLOCK_VALID_MS 500
 
 enum step {
     STEP_SCHEMA,   /* is the database's what we know? */
@@ -66,7 +67,7 @@ struct host {
     struct ev_timer *timer, *beat;
     struct db_request *request, *beating, *mending;
     bool clock_told, away;
-    int64_t away_since;
+    int64_t away_since, beat_ms;
 };
 
 static void enter_schema(struct host *h);
@@ -254,7 +255,8 @@ static void on_found(void *arg, const struct db_result *r)
                         "(waiting)",
                         name, name);
         h->told_missing = true;
-        service_notify("STATUS=waiting for the node's row (qa host add)");
+        /* All that it can do by itself is done; somebody may wait for that to add the row. */
+        service_notify("READY=1\nSTATUS=waiting for the node's row (qa host add)");
         /* The notification of "hosts" comes first; this is for a lost one. */
         ev_timer_arm_jittered(h->timer, (uint64_t)conf_ms(h->d->conf, "hkd.sweep.interval"), 20);
         return;
@@ -484,7 +486,9 @@ static void on_beat(void *arg, const struct db_result *r)
         leave_loop(h);
         return;
     }
-    look_at_clock(h, a.clock_diff);
+    /* One that had to wait tells nothing about clocks. */
+    if (clock_ms() - h->beat_ms < CLOCK_VALID_MS)
+        look_at_clock(h, a.clock_diff);
     /* Also what could not be told while the database was away. */
     if (a.state != shown[h->step] && shown[h->step] != HOST_STATE_INVALID)
         show(h);
@@ -506,6 +510,7 @@ static void beat(void *arg)
     b.free_ram = load.free_ram;
     b.free_cpu = load.free_cpu;
     b.wall_us = clock_wall_us();
+    h->beat_ms = clock_ms();
     h->beating = store_host_beat(h->d->db, h->d->host_id, &b, on_beat, h);
 }
 
