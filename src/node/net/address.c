@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#include "node/net/address.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/str.h"
+
+int net_ip(const char *s, uint32_t *ret_ip)
+{
+    struct in_addr a;
+
+    if (inet_pton(AF_INET, s, &a) != 1)
+        return -EINVAL;
+    *ret_ip = ntohl(a.s_addr);
+    return 0;
+}
+
+const char *net_ip_text(uint32_t ip, char *dst)
+{
+    struct in_addr a = {.s_addr = htonl(ip)};
+
+    return inet_ntop(AF_INET, &a, dst, INET_ADDRSTRLEN);
+}
+
+int net_prefix(const char *netmask, unsigned *ret_prefix)
+{
+    uint64_t n;
+    uint32_t mask;
+
+    if (str_to_u64(netmask, 30, &n) == 0) {
+        if (n < 8)
+            return -EINVAL;
+        *ret_prefix = (unsigned)n;
+        return 0;
+    }
+    if (net_ip(netmask, &mask) < 0 || mask == 0 || (~mask & (~mask + 1)) != 0)
+        return -EINVAL;
+    unsigned prefix = (unsigned)__builtin_popcount(mask);
+    if (prefix < 8 || prefix > 30)
+        return -EINVAL;
+    *ret_prefix = prefix;
+    return 0;
+}
+
+int net_mac(const char *s, char *dst)
+{
+    unsigned b[6];
+    int end = 0;
+
+    if (strlen(s) > 17 ||
+        sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) !=
+            6 ||
+        s[end] != '\0' || strpbrk(s, " \t+-xX"))
+        return -EINVAL;
+    return str_format(dst, 18, "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
+}
+
+bool net_ifname_ok(const char *s)
+{
+    size_t len = strlen(s);
+
+    if (len == 0 || len >= IFNAMSIZ)
+        return false;
+    for (; *s; s++)
+        if (!isalnum((unsigned char)*s) && !strchr("._-", *s))
+            return false;
+    return true;
+}
+
+static must_check int read_uplinks(const char *list, struct net_plan *p, struct qvd_error *err)
+{
+    while (*(list += strspn(list, ", \t"))) {
+        size_t len = strcspn(list, ", \t");
+        char *dst = p->uplinks[p->n_uplinks];
+        if (p->n_uplinks == NET_UPLINKS)
+            return qvd_error_set(err, -EINVAL, "vm.network.uplinks: at most %d interfaces",
+                                 NET_UPLINKS);
+        if (str_copy_n(dst, sizeof p->uplinks[0], list, len) < 0 || !net_ifname_ok(dst))
+            return qvd_error_set(err, -EINVAL, "vm.network.uplinks: %.*s is no interface name",
+                                 (int)len, list);
+        p->n_uplinks++;
+        list += len;
+    }
+    return 0;
+}
+
+int net_plan_read(const char *bridge, const char *ip_start, const char *netmask,
+                  const char *gateway, const char *uplinks, const char *nat_if,
+                  struct net_plan *ret, struct qvd_error *err)
+{
+    struct net_plan p = {0};
+
+    if (!net_ifname_ok(bridge) || str_copy(p.bridge, sizeof p.bridge, bridge) < 0)
+        return qvd_error_set(err, -EINVAL, "vm.network.bridge: \"%s\" is no interface name",
+                             bridge);
+    if (net_ip(ip_start, &p.first) < 0)
+        return qvd_error_set(err, -EINVAL,
+                             "vm.network.ip.start: \"%s\" is no address; set the first address "
+                             "of VMs, as 10.3.15.50",
+                             ip_start);
+    if (net_prefix(netmask, &p.prefix) < 0)
+        return qvd_error_set(err, -EINVAL,
+                             "vm.network.netmask: \"%s\" is no netmask of 8 to 30 bits; write 24 "
+                             "or 255.255.255.0",
+                             netmask);
+    p.mask = ~0U << (32 - p.prefix);
+    p.network = p.first & p.mask;
+    p.last = (p.network | ~p.mask) - 1;
+    if (p.first <= p.network + 1 || p.first > p.last)
+        return qvd_error_set(err, -EINVAL,
+                             "vm.network.ip.start: %s leaves no address for nodes below it in "
+                             "its network",
+                             ip_start);
+    if (net_ip(gateway, &p.gateway) < 0)
+        return qvd_error_set(err, -EINVAL,
+                             "vm.network.gateway: \"%s\" is no address; set the router that VMs "
+                             "use, for one node the bridge's own address",
+                             gateway);
+    if ((p.gateway & p.mask) != p.network || p.gateway >= p.first)
+        return qvd_error_set(err, -EINVAL,
+                             "vm.network.gateway: %s must lie in the VMs' network below "
+                             "vm.network.ip.start (%s)",
+                             gateway, ip_start);
+    if (*nat_if && (!net_ifname_ok(nat_if) || str_copy(p.nat_if, sizeof p.nat_if, nat_if) < 0))
+        return qvd_error_set(err, -EINVAL, "vm.network.firewall.nat.iface: %s is no interface name",
+                             nat_if);
+    int r = read_uplinks(uplinks, &p, err);
+    if (r == 0)
+        *ret = p;
+    return r;
+}
+
+bool net_is_vm(const struct net_plan *p, uint32_t ip)
+{
+    return ip >= p->first && ip <= p->last;
+}
+
+/* The bridge's address in the VMs' network, else any that it has (0: none). */
+static uint32_t bridge_address(const struct net_plan *p)
+{
+    struct ifaddrs *all = NULL;
+    uint32_t found = 0;
+
+    if (getifaddrs(&all) < 0)
+        return 0;
+    for (struct ifaddrs *a = all; a; a = a->ifa_next) {
+        if (!a->ifa_addr || a->ifa_addr->sa_family != AF_INET ||
+            strcmp(a->ifa_name, p->bridge) != 0)
+            continue;
+        uint32_t ip = ntohl(((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr.s_addr);
+        if (!found || (ip & p->mask) == p->network)
+            found = ip;
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+int net_bridge_check(struct net_plan *p, struct qvd_error *err)
+{
+    char path[64], ip[16], gw[16];
+    struct stat st;
+
+    net_ip_text(p->gateway, gw);
+    if (str_format(path, sizeof path, "/sys/class/net/%s", p->bridge) < 0 || stat(path, &st) < 0)
+        return qvd_error_set(err, -ENODEV,
+                             "vm.network.bridge: there is no %s; make it: ip link add %s type "
+                             "bridge; ip addr add %s/%u dev %s; ip link set %s up",
+                             p->bridge, p->bridge, gw, p->prefix, p->bridge, p->bridge);
+    if (str_format(path, sizeof path, "/sys/class/net/%s/bridge", p->bridge) < 0 ||
+        stat(path, &st) < 0)
+        return qvd_error_set(err, -ENODEV, "vm.network.bridge: %s is no bridge; name one that is",
+                             p->bridge);
+    uint32_t address = bridge_address(p);
+    if (!address)
+        return qvd_error_set(err, -EADDRNOTAVAIL,
+                             "bridge %s has no address; give it one below vm.network.ip.start: ip "
+                             "addr add %s/%u dev %s",
+                             p->bridge, gw, p->prefix, p->bridge);
+    net_ip_text(address, ip);
+    if ((address & p->mask) != p->network)
+        return qvd_error_set(err, -EADDRNOTAVAIL,
+                             "bridge %s has %s, outside of the VMs' network; set "
+                             "vm.network.ip.start and .netmask to fit, or change the address",
+                             p->bridge, ip);
+    if (address >= p->first)
+        return qvd_error_set(err, -EADDRNOTAVAIL,
+                             "bridge %s has %s, which is not below vm.network.ip.start: it would "
+                             "be a VM's; change one of the two",
+                             p->bridge, ip);
+    p->bridge_address = address;
+    return 0;
+}
