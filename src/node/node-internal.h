@@ -22,7 +22,7 @@ struct node {
     struct node_settings s; /* texts are our own */
     node_log_fn *log;
     void *log_arg;
-    struct net_plan net;
+    struct addr_plan net;
     enum cgroup_version cgroup;
     bool swap_limit;      /* the kernel counts memory and swap together (v1) */
     char cgroup_mark[24]; /* "" or "-<pid namespace>": names of cgroups are of the machine */

@@ -172,7 +172,9 @@ static must_check int make_parts(struct node *n, struct qvd_error *err)
                                     .basefs = n->s.basefs,
                                     .unpacker = unpacker,
                                     .max_bytes = n->s.image_max_bytes,
-                                    .max_entries = n->s.image_max_entries};
+                                    .max_entries = n->s.image_max_entries,
+                                    .log = n->log,
+                                    .log_arg = n->log_arg};
     struct dhcp_settings dhcp = {
         .plan = &n->net, .dir = dhcp_dir, .dns = n->s.dns_server, .domain = n->s.domain};
     int r = str_format(unpacker, sizeof unpacker, "%s/qvd-unpack", n->s.libexec_dir);
@@ -209,11 +211,11 @@ static void check_forward(struct node *n)
 static must_check int set_up(struct node *n, struct qvd_error *err)
 {
     const struct node_settings *s = &n->s;
-    int r = net_plan_read(s->bridge, s->ip_start, s->netmask, s->gateway, s->uplinks, s->nat_if,
-                          &n->net, err);
+    int r = addr_plan_read(s->bridge, s->ip_start, s->netmask, s->gateway, s->uplinks, s->nat_if,
+                           &n->net, err);
 
     if (r == 0)
-        r = net_bridge_check(&n->net, err);
+        r = addr_bridge_check(&n->net, err);
     if (r == 0)
         r = find_programs(n, err);
     if (r == 0)

@@ -72,8 +72,8 @@ int run_note_parse(const char *text, struct run_note *ret)
             return -EBADMSG;
         text += len + 1;
     }
-    if (*text ||
-        (*n.port && (!net_ifname_ok(n.port) || net_mac(n.mac, n.mac) < 0 || net_ip(n.ip, &ip) < 0)))
+    if (*text || (*n.port && (!addr_ifname_ok(n.port) || addr_mac(n.mac, n.mac) < 0 ||
+                              addr_ip(n.ip, &ip) < 0)))
         return -EBADMSG;
     *ret = n;
     return 0;

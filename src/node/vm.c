@@ -331,11 +331,11 @@ static must_check int fill_note(struct node_vm *vm, struct qvd_error *err)
 
     if (!vm->hv->has_port)
         return 0;
-    if (net_ip(s->ip, &ip) < 0 || !net_is_vm(&n->net, ip))
+    if (addr_ip(s->ip, &ip) < 0 || !addr_is_vm(&n->net, ip))
         return qvd_error_set(err, -EINVAL,
                              "address %s is not one of the VMs' (vm.network.ip.start, .netmask)",
                              s->ip);
-    if (net_mac(s->mac, note->mac) < 0)
+    if (addr_mac(s->mac, note->mac) < 0)
         return qvd_error_set(err, -EINVAL, "%s is no hardware address", s->mac);
     if (str_format(note->port, sizeof note->port, "qvd%llu", id) < 0 ||
         str_copy(note->ip, sizeof note->ip, s->ip) < 0 ||

@@ -11,7 +11,7 @@
 
 #include "base/str.h"
 
-int net_ip(const char *s, uint32_t *ret_ip)
+int addr_ip(const char *s, uint32_t *ret_ip)
 {
     struct in_addr a;
 
@@ -21,14 +21,14 @@ int net_ip(const char *s, uint32_t *ret_ip)
     return 0;
 }
 
-const char *net_ip_text(uint32_t ip, char *dst)
+const char *addr_ip_text(uint32_t ip, char *dst)
 {
     struct in_addr a = {.s_addr = htonl(ip)};
 
     return inet_ntop(AF_INET, &a, dst, INET_ADDRSTRLEN);
 }
 
-int net_prefix(const char *netmask, unsigned *ret_prefix)
+int addr_prefix(const char *netmask, unsigned *ret_prefix)
 {
     uint64_t n;
     uint32_t mask;
@@ -39,7 +39,7 @@ int net_prefix(const char *netmask, unsigned *ret_prefix)
         *ret_prefix = (unsigned)n;
         return 0;
     }
-    if (net_ip(netmask, &mask) < 0 || mask == 0 || (~mask & (~mask + 1)) != 0)
+    if (addr_ip(netmask, &mask) < 0 || mask == 0 || (~mask & (~mask + 1)) != 0)
         return -EINVAL;
     unsigned prefix = (unsigned)__builtin_popcount(mask);
     if (prefix < 8 || prefix > 30)
@@ -48,7 +48,7 @@ int net_prefix(const char *netmask, unsigned *ret_prefix)
     return 0;
 }
 
-int net_mac(const char *s, char *dst)
+int addr_mac(const char *s, char *dst)
 {
     unsigned b[6];
     int end = 0;
@@ -61,7 +61,7 @@ int net_mac(const char *s, char *dst)
     return str_format(dst, 18, "%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5]);
 }
 
-bool net_ifname_ok(const char *s)
+bool addr_ifname_ok(const char *s)
 {
     size_t len = strlen(s);
 
@@ -73,7 +73,7 @@ bool net_ifname_ok(const char *s)
     return true;
 }
 
-static must_check int read_uplinks(const char *list, struct net_plan *p, struct qvd_error *err)
+static must_check int read_uplinks(const char *list, struct addr_plan *p, struct qvd_error *err)
 {
     while (*(list += strspn(list, ", \t"))) {
         size_t len = strcspn(list, ", \t");
@@ -81,7 +81,7 @@ static must_check int read_uplinks(const char *list, struct net_plan *p, struct 
         if (p->n_uplinks == NET_UPLINKS)
             return qvd_error_set(err, -EINVAL, "vm.network.uplinks: at most %d interfaces",
                                  NET_UPLINKS);
-        if (str_copy_n(dst, sizeof p->uplinks[0], list, len) < 0 || !net_ifname_ok(dst))
+        if (str_copy_n(dst, sizeof p->uplinks[0], list, len) < 0 || !addr_ifname_ok(dst))
             return qvd_error_set(err, -EINVAL, "vm.network.uplinks: %.*s is no interface name",
                                  (int)len, list);
         p->n_uplinks++;
@@ -90,21 +90,21 @@ static must_check int read_uplinks(const char *list, struct net_plan *p, struct 
     return 0;
 }
 
-int net_plan_read(const char *bridge, const char *ip_start, const char *netmask,
-                  const char *gateway, const char *uplinks, const char *nat_if,
-                  struct net_plan *ret, struct qvd_error *err)
+int addr_plan_read(const char *bridge, const char *ip_start, const char *netmask,
+                   const char *gateway, const char *uplinks, const char *nat_if,
+                   struct addr_plan *ret, struct qvd_error *err)
 {
-    struct net_plan p = {0};
+    struct addr_plan p = {0};
 
-    if (!net_ifname_ok(bridge) || str_copy(p.bridge, sizeof p.bridge, bridge) < 0)
+    if (!addr_ifname_ok(bridge) || str_copy(p.bridge, sizeof p.bridge, bridge) < 0)
         return qvd_error_set(err, -EINVAL, "vm.network.bridge: \"%s\" is no interface name",
                              bridge);
-    if (net_ip(ip_start, &p.first) < 0)
+    if (addr_ip(ip_start, &p.first) < 0)
         return qvd_error_set(err, -EINVAL,
                              "vm.network.ip.start: \"%s\" is no address; set the first address "
                              "of VMs, as 10.3.15.50",
                              ip_start);
-    if (net_prefix(netmask, &p.prefix) < 0)
+    if (addr_prefix(netmask, &p.prefix) < 0)
         return qvd_error_set(err, -EINVAL,
                              "vm.network.netmask: \"%s\" is no netmask of 8 to 30 bits; write 24 "
                              "or 255.255.255.0",
@@ -117,7 +117,7 @@ int net_plan_read(const char *bridge, const char *ip_start, const char *netmask,
                              "vm.network.ip.start: %s leaves no address for nodes below it in "
                              "its network",
                              ip_start);
-    if (net_ip(gateway, &p.gateway) < 0)
+    if (addr_ip(gateway, &p.gateway) < 0)
         return qvd_error_set(err, -EINVAL,
                              "vm.network.gateway: \"%s\" is no address; set the router that VMs "
                              "use, for one node the bridge's own address",
@@ -127,7 +127,7 @@ int net_plan_read(const char *bridge, const char *ip_start, const char *netmask,
                              "vm.network.gateway: %s must lie in the VMs' network below "
                              "vm.network.ip.start (%s)",
                              gateway, ip_start);
-    if (*nat_if && (!net_ifname_ok(nat_if) || str_copy(p.nat_if, sizeof p.nat_if, nat_if) < 0))
+    if (*nat_if && (!addr_ifname_ok(nat_if) || str_copy(p.nat_if, sizeof p.nat_if, nat_if) < 0))
         return qvd_error_set(err, -EINVAL, "vm.network.firewall.nat.iface: %s is no interface name",
                              nat_if);
     int r = read_uplinks(uplinks, &p, err);
@@ -136,13 +136,13 @@ int net_plan_read(const char *bridge, const char *ip_start, const char *netmask,
     return r;
 }
 
-bool net_is_vm(const struct net_plan *p, uint32_t ip)
+bool addr_is_vm(const struct addr_plan *p, uint32_t ip)
 {
     return ip >= p->first && ip <= p->last;
 }
 
 /* The bridge's address in the VMs' network, else any that it has (0: none). */
-static uint32_t bridge_address(const struct net_plan *p)
+static uint32_t bridge_address(const struct addr_plan *p)
 {
     struct ifaddrs *all = NULL;
     uint32_t found = 0;
@@ -161,12 +161,12 @@ static uint32_t bridge_address(const struct net_plan *p)
     return found;
 }
 
-int net_bridge_check(struct net_plan *p, struct qvd_error *err)
+int addr_bridge_check(struct addr_plan *p, struct qvd_error *err)
 {
     char path[64], ip[16], gw[16];
     struct stat st;
 
-    net_ip_text(p->gateway, gw);
+    addr_ip_text(p->gateway, gw);
     if (str_format(path, sizeof path, "/sys/class/net/%s", p->bridge) < 0 || stat(path, &st) < 0)
         return qvd_error_set(err, -ENODEV,
                              "vm.network.bridge: there is no %s; make it: ip link add %s type "
@@ -182,7 +182,7 @@ int net_bridge_check(struct net_plan *p, struct qvd_error *err)
                              "bridge %s has no address; give it one below vm.network.ip.start: ip "
                              "addr add %s/%u dev %s",
                              p->bridge, gw, p->prefix, p->bridge);
-    net_ip_text(address, ip);
+    addr_ip_text(address, ip);
     if ((address & p->mask) != p->network)
         return qvd_error_set(err, -EADDRNOTAVAIL,
                              "bridge %s has %s, outside of the VMs' network; set "

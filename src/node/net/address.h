@@ -12,7 +12,7 @@
 #define NET_UPLINKS 8
 
 /* Addresses in host byte order. Nodes: network + 1 .. first - 1; VMs: first .. last. */
-struct net_plan {
+struct addr_plan {
     char bridge[16];
     uint32_t network, mask, gateway, first, last, bridge_address;
     unsigned prefix;
@@ -22,22 +22,22 @@ struct net_plan {
 };
 
 /* "16" or "255.255.0.0": 0 and the length, or -EINVAL. */
-must_check int net_prefix(const char *netmask, unsigned *ret_prefix);
+must_check int addr_prefix(const char *netmask, unsigned *ret_prefix);
 /* "10.3.15.1": 0, -EINVAL. */
-must_check int net_ip(const char *s, uint32_t *ret_ip);
+must_check int addr_ip(const char *s, uint32_t *ret_ip);
 /* dst of at least 16 bytes, returned. */
-const char *net_ip_text(uint32_t ip, char *dst);
+const char *addr_ip_text(uint32_t ip, char *dst);
 /* Six hex numbers: 0 and the usual form with two digits each in dst (18 bytes), -EINVAL. */
-must_check int net_mac(const char *s, char *dst);
+must_check int addr_mac(const char *s, char *dst);
 /* A name that the kernel takes for an interface and that needs no quoting. */
-bool net_ifname_ok(const char *s);
+bool addr_ifname_ok(const char *s);
 
 /* The whole plan but bridge_address: 0, or -EINVAL with err naming key and mend. */
-must_check int net_plan_read(const char *bridge, const char *ip_start, const char *netmask,
-                             const char *gateway, const char *uplinks, const char *nat_if,
-                             struct net_plan *ret, struct qvd_error *err);
+must_check int addr_plan_read(const char *bridge, const char *ip_start, const char *netmask,
+                              const char *gateway, const char *uplinks, const char *nat_if,
+                              struct addr_plan *ret, struct qvd_error *err);
 /* Looks for the bridge and its address on this machine. 0, or -errno with the mend; sets
  * bridge_address. */
-must_check int net_bridge_check(struct net_plan *p, struct qvd_error *err);
+must_check int addr_bridge_check(struct addr_plan *p, struct qvd_error *err);
 /* Is ip one of the VMs' range? */
-bool net_is_vm(const struct net_plan *p, uint32_t ip);
+bool addr_is_vm(const struct addr_plan *p, uint32_t ip);

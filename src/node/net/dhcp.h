@@ -10,7 +10,7 @@
 struct dhcp;
 
 struct dhcp_settings {
-    const struct net_plan *plan;
+    const struct addr_plan *plan;
     const char *dir;    /* /run/qvd/dhcp: its configuration, leases and hosts */
     const char *dns;    /* list, "": the gateway */
     const char *domain; /* "": none */

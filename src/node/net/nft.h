@@ -14,7 +14,7 @@ struct nft_port {
 };
 
 struct nft_rules {
-    const struct net_plan *plan;
+    const struct addr_plan *plan;
     bool by_bridge; /* the kernel knows meta ibrname: other bridges are left alone */
     uint16_t vma_port, x_port;
     int broker_uid;               /* -1: none */

@@ -50,6 +50,8 @@ struct images {
     char images[224], basefs[224], unpacker[224];
     uint64_t max_bytes, max_entries;
     struct purge *purge;
+    node_log_fn *log;
+    void *log_arg;
     struct list active;
 };
 
@@ -125,10 +127,15 @@ static void finish(struct image *i)
         tell_done(i);
 }
 
-/* "progress 42" or "error TEXT": the process that writes has read a stranger's archive. */
+/* "progress 42", "note TEXT" or "error TEXT": who writes has read a stranger's archive. */
 static void on_line(struct image *i, char *line)
 {
     uint64_t percent;
+    char text[400];
+
+    for (char *c = line; *c; c++)
+        if (!isprint((unsigned char)*c))
+            *c = '?';
 
     if (str_starts(line, "progress ") && str_to_u64(line + 9, 100, &percent) == 0) {
         if (percent == i->percent)
@@ -138,10 +145,10 @@ static void on_line(struct image *i, char *line)
             if (w->progress)
                 w->progress(w->arg, i->percent);
     } else if (str_starts(line, "error ") && i->err.code == 0) {
-        for (char *c = line; *c; c++)
-            if (!isprint((unsigned char)*c))
-                *c = '?';
         qvd_error_set(&i->err, -EBADMSG, "%s", line + 6);
+    } else if (str_starts(line, "note ") && i->all->log) {
+        (void)!snprintf(text, sizeof text, "image %s: %s", i->name, line + 5);
+        i->all->log(i->all->log_arg, text);
     }
 }
 

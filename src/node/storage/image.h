@@ -13,6 +13,8 @@ struct image_settings {
     const char *images, *basefs; /* folders */
     const char *unpacker;        /* path of qvd-unpack */
     uint64_t max_bytes, max_entries;
+    node_log_fn *log;
+    void *log_arg;
 };
 
 typedef void image_progress_fn(void *arg, unsigned percent);
