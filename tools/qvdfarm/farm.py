@@ -490,7 +490,7 @@ class Farm:
 
     # -- the end ----------------------------------------------------------------------------
 
-    def stop(self, timeout=30):
+    def stop(self, timeout=30, signals=(signal.SIGTERM, signal.SIGKILL)):
         """Ends every process of the farm; its folder stays."""
         pid = self.pid
         if pid:
@@ -501,7 +501,7 @@ class Farm:
             if fd >= 0:
                 try:
                     if self.pid == pid:     # still the same process
-                        for number in (signal.SIGTERM, signal.SIGKILL):
+                        for number in signals:
                             with contextlib.suppress(ProcessLookupError):
                                 signal.pidfd_send_signal(fd, number)
                             if select.select([fd], [], [], timeout)[0]:
@@ -528,7 +528,8 @@ class Farm:
                 time.sleep(0.02)
 
     def destroy(self):
-        self.stop()
+        # Nothing of it is needed any more, so nobody is asked to end well.
+        self.stop(signals=(signal.SIGKILL,))
         shutil.rmtree(self.dir, ignore_errors=True)
         if os.path.exists(self.dir):
             # Files that vanish while we look are no fault; what stays is.
