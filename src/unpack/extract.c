@@ -60,7 +60,7 @@ static must_check int archive_failed(struct archive *a, const char *path, struct
     if (code == ENOSPC || code == EDQUOT)
         return qvd_error_set(err, -ENOSPC, "the disk is full; make room below path.storage.basefs");
     if (code == EFBIG)
-        return qvd_error_set(err, -EFBIG, "entry \"%.60s\" exceeds hkd.unpack.size.max", path);
+        return qvd_error_set(err, -EFBIG, "entry \"%.60s\" exceeds vm.lxc.image.size.max", path);
     return qvd_error_set(err, -EBADMSG, "%s%.60s%s%.120s", *path ? "entry \"" : "", path,
                          *path ? "\": " : "", archive_error_string(a));
 }
@@ -111,14 +111,14 @@ static void tell_progress(struct run *x)
 static must_check int count(struct run *x, const struct entry *e, struct qvd_error *err)
 {
     if (++x->counts.entries > x->limits->max_entries)
-        return qvd_error_set(err, -EFBIG, "more than %llu entries (hkd.unpack.entries.max)",
+        return qvd_error_set(err, -EFBIG, "more than %llu entries (vm.lxc.image.entries.max)",
                              (unsigned long long)x->limits->max_entries);
     if (e->kind != ENTRY_FILE)
         return 0;
     x->counts.bytes += e->size;
     if ((uint64_t)e->size > x->limits->max_bytes || x->counts.bytes > x->limits->max_bytes)
         return qvd_error_set(err, -EFBIG,
-                             "entry \"%.60s\": more than %llu MB in all (hkd.unpack.size.max)",
+                             "entry \"%.60s\": more than %llu MB in all (vm.lxc.image.size.max)",
                              x->path, (unsigned long long)(x->limits->max_bytes >> 20));
     return 0;
 }

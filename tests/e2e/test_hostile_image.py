@@ -93,7 +93,7 @@ CASES = {
     'root is a link': ([entry('./', tarfile.SYMTYPE, target='/etc')], 'root folder'),
     'long name': ([entry('/'.join(['d' * 200] * 21), data=b'x')], 'longer than 3800 bytes'),
     'owner beyond the map': ([entry('file', data=b'x', uid=65536)], 'beyond 65535'),
-    'sparse 1 TB': ([entry('huge', size=1 << 40)], 'hkd.unpack.size.max'),
+    'sparse 1 TB': ([entry('huge', size=1 << 40)], 'vm.lxc.image.size.max'),
 }
 
 
@@ -130,7 +130,7 @@ def test_real_sparse_file(unpacker, place):
     source.rmdir()
     assert os.path.getsize(place / 'image') < 100000
     run = Run(unpacker, place / 'image', place / 'new')
-    assert run.status == 1 and 'hkd.unpack.size.max' in run.errors[0]
+    assert run.status == 1 and 'vm.lxc.image.size.max' in run.errors[0]
 
 
 def test_million_entries(unpacker, place):
@@ -141,7 +141,7 @@ def test_million_entries(unpacker, place):
             out.write(b''.join(block for _ in range(10000)))
             del first
     run = Run(unpacker, place / 'image', place / 'new')
-    assert run.status == 1 and 'hkd.unpack.entries.max' in run.errors[0]
+    assert run.status == 1 and 'vm.lxc.image.entries.max' in run.errors[0]
 
 
 def test_limits_are_exact(unpacker, place):
