@@ -28,7 +28,7 @@ static enum admin_status unknown_field(const struct admin_resource *r, const cha
             near = r->fields[i].name;
         }
     }
-    qvd_error_set(err, ADMIN_BAD, "%s: a %s has no field \"%.60s\"%s%s%s", what, r->name, name,
+    qvd_error_set(err, ADMIN_BAD, "%s: %s has no field \"%.60s\"%s%s%s", what, r->name, name,
                   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     return ADMIN_BAD;
 }

@@ -192,7 +192,7 @@ static enum admin_status property(struct sql *s, const struct admin_resource *r,
         .name = "property", .type = ADMIN_TEXT, .sql = "p.value"};
 
     if (!r->properties) {
-        qvd_error_set(err, ADMIN_BAD, "filter: a %s has no properties", r->name);
+        qvd_error_set(err, ADMIN_BAD, "filter: %s has no properties", r->name);
         return ADMIN_BAD;
     }
     sql_add(s,
@@ -225,7 +225,7 @@ static enum admin_status test(struct sql *s, const struct admin_resource *r, con
     enum admin_status st;
 
     if (!f && !str_starts(t->key, "property.")) {
-        qvd_error_set(err, ADMIN_BAD, "filter: a %s has no field \"%.60s\" to filter by", r->name,
+        qvd_error_set(err, ADMIN_BAD, "filter: %s has no field \"%.60s\" to filter by", r->name,
                       t->key);
         return ADMIN_BAD;
     }
