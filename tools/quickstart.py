@@ -260,7 +260,7 @@ End, removing everything: sudo ./quickstart --down{option}
         fd = os.pidfd_open(pid)
         try:
             select.select([fd], [], [])
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             print()
         finally:
             os.close(fd)

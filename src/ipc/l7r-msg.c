@@ -30,7 +30,10 @@ static const struct ipc_field l7r_context_fields[] = {
     ROW(l7r_context, unauth_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, idle_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, progress_ms, IPC_U32, LIMIT_MS),
+    ROW(l7r_context, send_ms, IPC_U32, LIMIT_MS),
+    ROW(l7r_context, half_close_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, per_source, IPC_U32, 1000000),
+    ROW(l7r_context, unauth, IPC_U32, 1000000),
     ROW(l7r_context, connections, IPC_U32, 1000000),
     ROW(l7r_context, log_level, IPC_U32, 4),
     ROW(l7r_context, min_version, IPC_STR, 16),
@@ -40,7 +43,6 @@ static const struct ipc_field l7r_context_fields[] = {
 static const struct ipc_field l7r_broker_context_fields[] = {
     ROW(l7r_broker_context, nodename, IPC_STR, 127),
     ROW(l7r_broker_context, instance, IPC_U64, INT64_MAX),
-    ROW(l7r_broker_context, target, IPC_BYTES, 8192),
     ROW(l7r_broker_context, settings_len, IPC_U32, L7R_SETTINGS_MAX),
     ROW(l7r_broker_context, log_level, IPC_U32, 4),
 };

@@ -33,7 +33,10 @@ struct l7r_context {
     uint32_t unauth_ms;           /* a connection that never authenticated lives at most */
     uint32_t idle_ms;             /* one that did may idle between requests for */
     uint32_t progress_ms;         /* at least between two 102s */
+    uint32_t send_ms;             /* a client that takes nothing of an answer for so long is cut */
+    uint32_t half_close_ms;       /* a session with one direction closed lives for so long */
     uint32_t per_source;          /* connections of one address */
+    uint32_t unauth;              /* connections that have not authenticated */
     uint32_t connections;         /* in all, of this worker */
     uint32_t log_level;           /* enum log_level */
     const char *min_version;      /* "TLSv1.2", "TLSv1.3" */
@@ -41,12 +44,11 @@ struct l7r_context {
     struct ipc_bytes ticket_keys; /* L7R_TICKET_KEYS of L7R_TICKET_KEY_LEN */
 };
 
-/* To the broker, once. target: a struct db_target. The descriptor is a sealed memory file of
- * settings_len bytes: the settings of the files, "key = value" lines, without secrets. */
+/* To the broker, at its start and after a reload. The descriptor is a sealed memory file of
+ * settings_len bytes: the settings of the files that concern it, "key = value" lines. */
 struct l7r_broker_context {
     const char *nodename;
     uint64_t instance; /* of the former broker; 0: the first */
-    struct ipc_bytes target;
     uint32_t settings_len;
     uint32_t log_level;
 };

@@ -35,7 +35,7 @@ must_check int rpc_client_call(struct rpc_client *c, const struct rpc_call *call
  * always NULL. */
 struct rpc_request *rpc_request_cancel(struct rpc_request *r);
 
-/* Keeps one qvd-rpc running, as root: it becomes user (NULL: qvd-l7r) in an empty root by itself.
+/* Keeps one qvd-rpc running, as root: it becomes user (NULL: qvd-rpc) in an empty root by itself.
  * Free it by ipc_spawner_free(). 0 or -ENOMEM. */
 must_check int rpc_spawner_new(struct ev_loop *loop, const char *user, ipc_spawned_fn *fn,
                                void *arg, struct ipc_spawner **ret_spawner);

@@ -115,10 +115,13 @@ enum admin_status store_admin_config_ssl(struct db *db, const char *cert, const 
                          "WITH n (key, value) AS (VALUES ('l7r.ssl.cert', $1), ('l7r.ssl.key', $2),"
                          "   ('l7r.ssl.ca', $3), ('l7r.ssl.crl', $4)),"
                          " d AS (DELETE FROM ssl_configs s USING n"
-                         "        WHERE s.key = n.key AND n.value IS NULL)"
+                         "        WHERE s.key = n.key AND n.value IS NULL),"
+                         /* ON CONFLICT would need the right to read the private key. */
+                         " u AS (UPDATE ssl_configs s SET value = n.value FROM n"
+                         "        WHERE s.key = n.key AND n.value IS NOT NULL RETURNING s.key)"
                          " INSERT INTO ssl_configs (key, value)"
                          " SELECT key, value FROM n WHERE value IS NOT NULL"
-                         " ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value",
+                         "    AND key NOT IN (SELECT key FROM u)",
                          DB_PARAMS(DB_TEXT(cert), DB_TEXT(key), DB_TEXT(ca), DB_TEXT(crl)),
                          DB_REPEAT, on_done, c),
                 err);

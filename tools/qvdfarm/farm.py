@@ -153,6 +153,8 @@ class Farm:
         # What daemons and containers own lies behind a folder that only root may enter (images
         # have setuid programs); tree, ca.pem and credentials are for the people of this machine.
         os.makedirs(self.path('private'), mode=0o700, exist_ok=True)
+        # As /run after a boot.
+        shutil.rmtree(self.path('private', 'run'), ignore_errors=True)
         for name in ('etc', 'run', 'lib', 'log', 'pg', 'sys'):
             os.makedirs(self.path('private', name), exist_ok=True)
             if not os.path.islink(self.path(name)):

@@ -296,7 +296,7 @@ static void test_table(void **state)
     assert_null(conf_find("client.share."));
     assert_null(conf_find("no.such.key"));
     assert_string_equal(conf_find("client.share.3")->key, "client.share.*");
-    assert_string_equal(conf_nearest("qa.pasword"), "qa.password");
+    assert_string_equal(conf_nearest("qa.paszword"), "qa.password");
 }
 
 static void test_dump(void **state)

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* AUTH: who is it? What was good on this connection before needs no second look: tokens may be for
+ * one use, and a hash takes its time. */
+#include <string.h>
+
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "l7r/broker/broker-internal.h"
+
+/* Credentials are not kept, only this. 0 or -EIO. */
+static must_check int digest_of(const struct session *s, uint8_t ret[32])
+{
+    unsigned len = 0;
+    size_t login = strlen(s->login) + 1, secret = strlen(s->secret), n = 1 + login + secret;
+    _cleanup_(free_p) uint8_t *all = malloc(n);
+
+    if (!all)
+        return -ENOMEM;
+    all[0] = (uint8_t)s->credentials;
+    memcpy(all + 1, s->login, login);
+    memcpy(all + 1 + login, s->secret, secret);
+    bool ok = HMAC(EVP_sha256(), s->broker->key, sizeof s->broker->key, all, n, ret, &len) != NULL;
+    explicit_bzero(all, n);
+    return ok && len == 32 ? 0 : -EIO;
+}
+
+static enum session_event authenticated(struct session *s)
+{
+    s->authenticated = true;
+    if (s->kind == L7R_TOKEN || (s->kind == L7R_AUTH && s->store_auth))
+        return SESSION_EV_TOKEN;
+    if (s->kind == L7R_AUTH)
+        return session_answer(s, "application/json", strdup("{}"));
+    return SESSION_EV_DONE;
+}
+
+/* Keeps who it is for the connection's next requests. */
+static void remember(struct session *s, const struct auth_user *u, const uint8_t digest[32])
+{
+    struct conn *c = s->link && s->conn ? link_conn(s->link, s->conn) : NULL;
+
+    if (!c)
+        return;
+    free(c->params);
+    c->params = strdup(u->params);
+    c->user_id = u->user_id;
+    c->tenant_id = u->tenant_id;
+    c->token_vm_id = u->token_vm_id;
+    memcpy(c->digest, digest, sizeof c->digest);
+    c->known = c->params != NULL;
+}
+
+static enum session_event take_user(struct session *s, const struct auth_user *u)
+{
+    uint8_t digest[32];
+
+    s->user_id = u->user_id;
+    s->token_vm_id = u->token_vm_id;
+    s->user_params = strdup(u->params);
+    if (!s->user_params)
+        return session_refuse(s, 503, "out of memory");
+    if (digest_of(s, digest) == 0)
+        remember(s, u, digest);
+    explicit_bzero(digest, sizeof digest);
+    s->broker->counters.auth_ok++;
+    return authenticated(s);
+}
+
+static void answered(void *arg, const struct auth_answer *a)
+{
+    struct session *s = arg;
+
+    s->auth_call = 0;
+    s->phases.auth = session_step_ms(s);
+    switch (a->status) {
+    case AUTH_OK:
+        session_event(s, take_user(s, &a->user));
+        break;
+    case AUTH_DENIED:
+    case AUTH_THROTTLED:
+        log_info("login refused: %s from %s%s", s->credentials == L7R_BASIC ? s->login : "a token",
+                 s->source, a->status == AUTH_THROTTLED ? " (too many failures)" : "");
+        session_event(s, session_refuse(s, 401, "Unauthorized"));
+        break;
+    default:
+        session_event(s, session_refuse(s, 503, "%s",
+                                        a->status == AUTH_BUSY
+                                            ? "Too many logins at once. Retry later"
+                                            : "Logins are not possible now. Retry later"));
+    }
+}
+
+static bool remembered(struct session *s)
+{
+    struct conn *c = link_conn(s->link, s->conn);
+    uint8_t digest[32];
+    bool same =
+        c && c->known && digest_of(s, digest) == 0 && bytes_equal(digest, c->digest, sizeof digest);
+
+    if (!same)
+        return false;
+    s->user_id = c->user_id;
+    s->token_vm_id = c->token_vm_id;
+    s->user_params = strdup(c->params);
+    s->phases.auth = 0;
+    return s->user_params != NULL;
+}
+
+enum session_event step_auth(struct session *s)
+{
+    struct auth_verify_user basic = {.login = s->login, .password = s->secret, .source = s->source};
+    struct auth_verify_token bearer = {.token = s->secret, .source = s->source};
+
+    if (s->credentials == L7R_NONE)
+        return session_refuse(s, 401, "Unauthorized");
+    if (remembered(s))
+        return authenticated(s);
+    s->broker->counters.auth_attempts++;
+    if (s->credentials == L7R_BASIC)
+        s->auth_call = auth_client_verify_user(s->broker->auth, basic, answered, s);
+    else
+        s->auth_call = auth_client_verify_token(s->broker->auth, bearer, answered, s);
+    if (!s->auth_call)
+        return session_refuse(s, 401, "Unauthorized");
+    return SESSION_EV_NONE;
+}

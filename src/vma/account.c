@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* The rules of accounts; account-make.c carries them out. */
+#include "vma/account.h"
+
+#include <string.h>
+
+static bool is_first(char c)
+{
+    return (c >= 'a' && c <= 'z') || c == '_';
+}
+
+static bool is_rest(char c)
+{
+    return is_first(c) || (c >= '0' && c <= '9') || c == '-';
+}
+
+int account_unix_name(const char *login, char ret_name[ACCOUNT_LOGIN_MAX + 1])
+{
+    size_t n = 0;
+
+    if (!*login)
+        return -EINVAL;
+    for (const char *s = login; *s && n < ACCOUNT_LOGIN_MAX; s++) {
+        char c = *s >= 'A' && *s <= 'Z' ? (char)(*s - 'A' + 'a') : *s;
+        if (n == 0 && !is_first(c))
+            ret_name[n++] = '_';
+        ret_name[n++] = is_rest(c) ? c : '_';
+    }
+    ret_name[n] = '\0';
+    return 0;
+}
+
+uid_t account_uid(const struct account_facts *f)
+{
+    if (f->want_uid >= 0)
+        return f->want_uid;
+    return f->home_exists ? f->home_uid : ACCOUNT_UID_MIN;
+}
+
+static must_check int check_uid(const struct account_facts *f, uid_t uid, struct qvd_error *err)
+{
+    if (uid >= ACCOUNT_UID_MIN)
+        return 0;
+    return qvd_error_set(err, -EPERM,
+                         "user %s would run as uid %u, an account of the system; uids from %u on "
+                         "are allowed (the home is %s)",
+                         f->login, (unsigned)uid, (unsigned)ACCOUNT_UID_MIN, f->home);
+}
+
+static must_check int decide_existing(const struct account_facts *f, struct account_plan *plan,
+                                      struct qvd_error *err)
+{
+    if (f->uid < ACCOUNT_UID_MIN)
+        return qvd_error_set(err, -EPERM,
+                             "login %s is an account of the desktop's system (uid %u): no user may "
+                             "have it",
+                             f->login, (unsigned)f->uid);
+    if (!f->ours && !f->use_existing)
+        return qvd_error_set(err, -EPERM,
+                             "login %s is an account of the image; set vma.user.existing = use in "
+                             "the image's vma.conf to allow it",
+                             f->login);
+    if (!f->ours && f->home_exists && f->home_uid != f->uid)
+        return qvd_error_set(err, -EPERM, "home %s belongs to uid %u, account %s has uid %u",
+                             f->home, (unsigned)f->home_uid, f->login, (unsigned)f->uid);
+    *plan = (struct account_plan){
+        .what = ACCOUNT_USE, .uid = f->uid, .gid = f->gid, .make_home = !f->home_exists};
+    return 0;
+}
+
+int account_decide(const struct account_facts *f, struct account_plan *ret_plan,
+                   struct qvd_error *err)
+{
+    struct account_plan plan = {0};
+    uid_t uid = account_uid(f);
+    int r;
+
+    if (f->exists && (!f->ours || f->uid < ACCOUNT_UID_MIN)) {
+        r = decide_existing(f, &plan, err);
+        if (r == 0)
+            *ret_plan = plan;
+        return r;
+    }
+    if (f->home_exists && f->want_uid >= 0 && f->home_uid != uid)
+        return qvd_error_set(err, -EPERM, "home %s belongs to uid %u, but user %s has uid %u",
+                             f->home, (unsigned)f->home_uid, f->login, (unsigned)uid);
+    /* An account of ours without home and without a plugin's word keeps its number. */
+    if (f->exists && f->want_uid < 0 && !f->home_exists)
+        uid = f->uid;
+    r = check_uid(f, uid, err);
+    if (r < 0)
+        return r;
+    if (f->uid_taken_by && (f->home_exists || f->want_uid >= 0) && !(f->exists && f->uid == uid))
+        return qvd_error_set(err, -EPERM, "uid %u of user %s belongs to account %s of the image",
+                             (unsigned)uid, f->login, f->uid_taken_by);
+    if (f->uid_taken_by && !f->exists)
+        uid = f->next_free;
+    plan.uid = uid;
+    plan.gid = f->want_gid >= 0 ? (gid_t)f->want_gid : f->home_exists ? f->home_gid : uid;
+    if (plan.gid == 0)
+        return qvd_error_set(err, -EPERM, "user %s would have the group of root", f->login);
+    plan.make_home = !f->home_exists;
+    plan.what = !f->exists ? ACCOUNT_ADD : f->uid == uid ? ACCOUNT_USE : ACCOUNT_REMAKE;
+    if (plan.what == ACCOUNT_USE)
+        plan.gid = f->gid;
+    *ret_plan = plan;
+    return 0;
+}

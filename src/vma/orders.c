@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* The queue of orders: serials, repeats, overtaking; each order's way to its result. */
+#include "vma/orders.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "ev/child.h"
+#include "vma/hook.h"
+
+/* Fresh agents that one x_start may use up: one may end because a former dial was given up. */
+#define TRIES_MAX 4
+#define WAITING_MAX 64
+#define POWEROFF_MS 20000
+
+struct waiting {
+    struct list node;
+    uint64_t id;
+};
+
+/* One order of the present serial. */
+struct task {
+    bool known, done;
+    unsigned status; /* when done */
+    char text[WIRE_VMA_TEXT_MAX + 1];
+    struct list waiting;
+    struct wire_params *params;
+    int tries;
+    bool hooked; /* its action hook has run */
+    struct hook *hook;
+    struct orders *orders;
+};
+
+struct orders {
+    struct ev_loop *loop;
+    const struct conf *conf;
+    const struct orders_ops *ops;
+    void *owner;
+    struct session *session;
+    uint64_t last;
+    struct task tasks[WIRE_VMA_FUNCTION_MAX]; /* all of serial `last` */
+    enum wire_vma_function current;           /* the one about the desktop under way, or INVALID */
+    struct ev_command *poweroff;
+    bool ending; /* the system goes down: nothing new is begun */
+    struct ev_deferred drive;
+};
+
+enum orders_serial orders_serial(uint64_t last, uint64_t serial)
+{
+    return serial > last ? SERIAL_NEW : serial == last ? SERIAL_SAME : SERIAL_OLD;
+}
+
+struct session *orders_session(struct orders *o)
+{
+    return o->session;
+}
+
+static void answer(struct orders *o, uint64_t id, unsigned status, const char *text)
+{
+    const struct vma_result result = {.id = id,
+                                      .status = status,
+                                      .state = nx_to_x_state(session_state(o->session)),
+                                      .text = text};
+
+    o->ops->result(o->owner, &result);
+}
+
+static bool about_desktop(enum wire_vma_function f)
+{
+    return f == WIRE_VMA_X_START || f == WIRE_VMA_X_SUSPEND || f == WIRE_VMA_X_STOP ||
+           f == WIRE_VMA_POWEROFF;
+}
+
+static void task_clear(struct task *t)
+{
+    QVD_LIST_FOREACH (w, &t->waiting, struct waiting, node) {
+        list_remove(&w->node);
+        free(w);
+    }
+    t->hook = hook_cancel(t->hook);
+    t->params = wire_params_free(t->params);
+    t->known = t->done = t->hooked = false;
+    t->tries = 0;
+}
+
+static void finish(struct orders *o, enum wire_vma_function f, unsigned status, const char *text)
+{
+    struct task *t = &o->tasks[f];
+
+    if (o->current == f)
+        o->current = WIRE_VMA_FUNCTION_INVALID;
+    t->hook = hook_cancel(t->hook);
+    t->done = true;
+    t->status = status;
+    (void)!snprintf(t->text, sizeof t->text, "%s", text);
+    if (status != 200)
+        log_warning("%s %llu: %u %s", wire_vma_function_to_string(f), (unsigned long long)o->last,
+                    status, text);
+    QVD_LIST_FOREACH (w, &t->waiting, struct waiting, node) {
+        answer(o, w->id, status, text);
+        list_remove(&w->node);
+        free(w);
+    }
+}
+
+static void on_hook(void *arg, const struct qvd_error *err)
+{
+    struct task *t = arg;
+    struct orders *o = t->orders;
+    enum wire_vma_function f = t - o->tasks;
+
+    t->hook = NULL;
+    t->hooked = true;
+    if (err->code)
+        finish(o, f, 503, err->text);
+    else
+        ev_defer(o->loop, &o->drive);
+}
+
+/* true: the order's action hook has run, or there is none. */
+static bool hook_first(struct orders *o, enum wire_vma_function f, const char *name)
+{
+    struct task *t = &o->tasks[f];
+    struct qvd_error err;
+    char key[64];
+
+    if (t->hooked)
+        return true;
+    if (t->hook)
+        return false;
+    int r = str_format(key, sizeof key, "vma.on_action.%s", name);
+    if (r == 0)
+        r = hook_run(o->loop, o->conf, key, t->params, "qvd.hook.on_action", name, on_hook, t,
+                     &t->hook, &err);
+    if (r < 0) {
+        finish(o, f, 503, err.text);
+        return false;
+    }
+    t->hooked = r > 0;
+    return t->hooked;
+}
+
+static void drive_start(struct orders *o)
+{
+    struct task *t = &o->tasks[WIRE_VMA_X_START];
+    enum nx_state state = session_state(o->session);
+
+    if (state == NX_LISTENING || state == NX_RELISTENING) {
+        /* Not free: a former dial is on its way through the agent, whose next line will tell. */
+        if (session_is_free(o->session))
+            finish(o, WIRE_VMA_X_START, 200, "");
+        return;
+    }
+    if (state == NX_STOPPED || state == NX_SUSPENDED) {
+        if (++t->tries > TRIES_MAX) {
+            finish(o, WIRE_VMA_X_START, 503, "the desktop ended several times while it started");
+            return;
+        }
+        struct wire_params *params = wire_params_new();
+        for (size_t i = 0; params && i < wire_params_count(t->params); i++)
+            if (wire_params_set(params, wire_params_name(t->params, i),
+                                wire_params_value(t->params, i)) < 0)
+                params = wire_params_free(params);
+        if (!params) {
+            finish(o, WIRE_VMA_X_START, 503, "out of memory");
+            return;
+        }
+        session_set_params(o->session, params);
+    }
+    session_event(o->session, NX_EV_START);
+}
+
+static void drive_suspend(struct orders *o)
+{
+    enum nx_state state = session_state(o->session);
+
+    if (!hook_first(o, WIRE_VMA_X_SUSPEND, "suspend"))
+        return;
+    if (state == NX_SUSPENDED || state == NX_STOPPED)
+        finish(o, WIRE_VMA_X_SUSPEND, 200, "");
+    else
+        session_event(o->session, NX_EV_CUT);
+}
+
+static void drive_stop(struct orders *o)
+{
+    if (!hook_first(o, WIRE_VMA_X_STOP, "stop"))
+        return;
+    if (session_state(o->session) == NX_STOPPED)
+        finish(o, WIRE_VMA_X_STOP, 200, "");
+    else
+        session_event(o->session, NX_EV_END);
+}
+
+static void on_poweroff(void *arg, const struct ev_command_result *result)
+{
+    struct orders *o = arg;
+    char status[32];
+
+    o->poweroff = NULL;
+    if (result->status == 0) {
+        o->ending = true;
+        finish(o, WIRE_VMA_POWEROFF, 200, "");
+        return;
+    }
+    log_error("init 0 failed (%s): %.200s",
+              ev_child_status_text(result->status, status, sizeof status), result->errors);
+    finish(o, WIRE_VMA_POWEROFF, 503, "the system cannot be shut down");
+}
+
+static void drive_poweroff(struct orders *o)
+{
+    /* Both sysvinit and systemd know this one. */
+    static const char *const argv[] = {"/sbin/init", "0", NULL};
+    struct qvd_error err;
+
+    if (o->poweroff || !hook_first(o, WIRE_VMA_POWEROFF, "poweroff"))
+        return;
+    if (ev_command_run(o->loop, argv, NULL, 0, 1024, POWEROFF_MS, on_poweroff, o, &o->poweroff,
+                       &err) < 0)
+        finish(o, WIRE_VMA_POWEROFF, 503, err.text);
+}
+
+static void drive(void *arg)
+{
+    struct orders *o = arg;
+    struct task *expire = &o->tasks[WIRE_VMA_EXPIRE];
+
+    switch (o->current) {
+    case WIRE_VMA_X_START:
+        drive_start(o);
+        break;
+    case WIRE_VMA_X_SUSPEND:
+        drive_suspend(o);
+        break;
+    case WIRE_VMA_X_STOP:
+        drive_stop(o);
+        break;
+    case WIRE_VMA_POWEROFF:
+        drive_poweroff(o);
+        break;
+    default:
+        break;
+    }
+    if (expire->known && !expire->done && hook_first(o, WIRE_VMA_EXPIRE, "expire"))
+        finish(o, WIRE_VMA_EXPIRE, 200, "");
+}
+
+static void on_changed(void *owner)
+{
+    struct orders *o = owner;
+
+    ev_defer(o->loop, &o->drive);
+}
+
+static void on_failed(void *owner, const struct qvd_error *err)
+{
+    struct orders *o = owner;
+
+    if (o->current == WIRE_VMA_X_START)
+        finish(o, WIRE_VMA_X_START, err->code == -EPERM ? 403 : 503, err->text);
+}
+
+static const struct session_ops session_ops = {.changed = on_changed, .failed = on_failed};
+
+static void overtake(struct orders *o)
+{
+    if (o->current != WIRE_VMA_FUNCTION_INVALID && o->current != WIRE_VMA_POWEROFF)
+        finish(o, o->current, 409, "overtaken by a later order");
+}
+
+/* Whoever waits for the former serial's orders will hear no more of them. */
+static void new_serial(struct orders *o, uint64_t serial, enum wire_vma_function f)
+{
+    if (about_desktop(f) || f == WIRE_VMA_X_RESET)
+        overtake(o);
+    for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++) {
+        /* An x_start goes on while an expire hook runs; its task stays until it is done. */
+        if ((int)o->current == i)
+            continue;
+        if (o->tasks[i].known && !o->tasks[i].done)
+            finish(o, i, 409, "overtaken by a later order");
+        task_clear(&o->tasks[i]);
+    }
+    o->last = serial;
+}
+
+static void begin(struct orders *o, enum wire_vma_function f, struct wire_params *params)
+{
+    struct task *t = &o->tasks[f];
+
+    t->known = true;
+    t->params = params;
+    log_info("%s %llu: begun in state %s", wire_vma_function_to_string(f),
+             (unsigned long long)o->last, nx_state_to_string(session_state(o->session)));
+    if (f == WIRE_VMA_X_RESET) {
+        overtake(o);
+        session_event(o->session, NX_EV_RESET);
+        finish(o, f, 200, "");
+        return;
+    }
+    if (o->ending || o->current == WIRE_VMA_POWEROFF) {
+        finish(o, f, 503, "the desktop's system is shutting down");
+        return;
+    }
+    if (about_desktop(f)) {
+        overtake(o);
+        o->current = f;
+    }
+    ev_defer(o->loop, &o->drive);
+}
+
+static bool enqueue(struct task *t, uint64_t id)
+{
+    size_t n = 0;
+
+    QVD_LIST_FOREACH (w, &t->waiting, struct waiting, node)
+        n++;
+    struct waiting *w = n < WAITING_MAX ? calloc(1, sizeof *w) : NULL;
+    if (!w)
+        return false;
+    w->id = id;
+    list_init(&w->node);
+    list_append(&t->waiting, &w->node);
+    return true;
+}
+
+void orders_take(struct orders *o, uint64_t id, enum wire_vma_function f, uint64_t serial,
+                 struct wire_params *params)
+{
+    _cleanup_(wire_params_free_p) struct wire_params *mine = params;
+    struct task *t = &o->tasks[f];
+
+    if (!wire_vma_is_order(f)) {
+        answer(o, id, 200, "");
+        return;
+    }
+    enum orders_serial kind = orders_serial(o->last, serial);
+    if (kind == SERIAL_OLD) {
+        log_warning("%s %llu refused: the last order was %llu", wire_vma_function_to_string(f),
+                    (unsigned long long)serial, (unsigned long long)o->last);
+        answer(o, id, 409, "a later order was obeyed already");
+        return;
+    }
+    if (kind == SERIAL_NEW)
+        new_serial(o, serial, f);
+    if (t->known && t->done) {
+        answer(o, id, t->status, t->text);
+        return;
+    }
+    if (!enqueue(t, id)) {
+        answer(o, id, 503, "too many wait for this order");
+        return;
+    }
+    if (!t->known)
+        begin(o, f, TAKE_PTR(mine));
+}
+
+void orders_forget_waiting(struct orders *o)
+{
+    for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++)
+        QVD_LIST_FOREACH (w, &o->tasks[i].waiting, struct waiting, node) {
+            list_remove(&w->node);
+            free(w);
+        }
+}
+
+int orders_new(struct ev_loop *loop, const struct conf *conf, const struct orders_ops *ops,
+               void *owner, struct orders **ret_orders)
+{
+    struct orders *o = calloc(1, sizeof *o);
+
+    if (!o)
+        return -ENOMEM;
+    *o = (struct orders){.loop = loop,
+                         .conf = conf,
+                         .ops = ops,
+                         .owner = owner,
+                         .current = WIRE_VMA_FUNCTION_INVALID};
+    ev_deferred_init(&o->drive, drive, o);
+    for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++) {
+        list_init(&o->tasks[i].waiting);
+        o->tasks[i].orders = o;
+    }
+    int r = session_new(loop, conf, &session_ops, o, &o->session);
+    if (r < 0) {
+        orders_free(o);
+        return r;
+    }
+    *ret_orders = o;
+    return 0;
+}
+
+struct orders *orders_free(struct orders *o)
+{
+    if (o) {
+        ev_deferred_cancel(&o->drive);
+        ev_command_cancel(o->poweroff);
+        for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++)
+            task_clear(&o->tasks[i]);
+        session_free(o->session);
+        ev_deferred_cancel(&o->drive);
+        free(o);
+    }
+    return NULL;
+}

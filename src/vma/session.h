@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+/* The VM's one desktop: does what the table of nx.h says with processes, signals, hooks and timers,
+ * and tells its owner each change. */
+
+#include "conf/conf.h"
+#include "ev/ev.h"
+#include "vma/nx.h"
+#include "wire/vma.h"
+
+struct session;
+
+struct session_ops {
+    /* The state has changed. */
+    void (*changed)(void *owner);
+    /* A start could not be carried out; err->code -EPERM: it would fail again. Comes before
+     * changed(). */
+    void (*failed)(void *owner, const struct qvd_error *err);
+};
+
+must_check int session_new(struct ev_loop *loop, const struct conf *conf,
+                           const struct session_ops *ops, void *owner,
+                           struct session **ret_session);
+/* Ends what still runs. NULL-safe, always NULL. */
+struct session *session_free(struct session *s);
+
+enum nx_state session_state(const struct session *s);
+/* What the next start is for; taken over. */
+void session_set_params(struct session *s, struct wire_params *params);
+/* An order goes through the table; an event that means nothing now is passed over. */
+void session_event(struct session *s, enum nx_event event);
+/* nxagent listens and nobody's stream is there or on its way. */
+bool session_is_free(const struct session *s);

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+/* Makes sure that the session's account and home are there, as account.h rules. */
+
+#include "conf/conf.h"
+#include "ev/ev.h"
+#include "vma/account.h"
+#include "wire/vma.h"
+
+#define USER_GROUPS_MAX 64
+
+struct user {
+    char name[ACCOUNT_LOGIN_MAX + 1];
+    char home[256];
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[USER_GROUPS_MAX]; /* supplementary */
+    size_t n_groups;
+};
+
+struct user_job;
+
+/* err->code 0: user is good. -EPERM: refused for good; others: failed. Not called after
+ * user_cancel(); the job is freed. */
+typedef void user_done_fn(void *arg, const struct user *user, const struct qvd_error *err);
+
+/* Begins; params name login, uid, gid, groups. done comes later, never from within. 0 or -ENOMEM.
+ * params must live until done. */
+must_check int user_prepare(struct ev_loop *loop, const struct conf *conf,
+                            const struct wire_params *params, user_done_fn *done, void *arg,
+                            struct user_job **ret_job);
+struct user_job *user_cancel(struct user_job *j);
+
+/* "UID:GID:G1,G2:UMASK" for qvd-vma --run-as: dst of USER_SPEC_MAX. 0 or -ENOBUFS. */
+#define USER_SPEC_MAX 1024
+must_check int user_spec(const struct user *u, const char *umask_text, char *dst);
+/* qvd-vma --run-as SPEC COMMAND...: becomes that user and executes it. Returns only on failure, the
+ * exit status, told on stderr. */
+int user_run_as(const char *spec, char **command);
