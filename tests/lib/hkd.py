@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A farm of hkd alone: rows are written and orders given by SQL, as L7R and the API do."""
+
+import os
+import re
+import shutil
+
+from farm import built_image, wait_until
+
+
+def add_node(farm, name='node1', address='10.3.15.1'):
+    """The node's row; its id."""
+    return int(farm.psql(f"INSERT INTO hosts (name, address) VALUES ('{name}', '{address}')"
+                         " RETURNING id")[0][0])
+
+
+def add_osf(farm, hypervisor='nothing', name='desk', image=None, **fields):
+    """An OSF with one published image tagged default. image: of images/build, None: a name only."""
+    columns = {'name': f"'{name}'", 'hypervisor': f"'{hypervisor}'", 'memory': '512',
+               **{k: str(v) for k, v in fields.items()}}
+    osf = farm.psql(f"INSERT INTO osfs ({','.join(columns)}) VALUES ({','.join(columns.values())})"
+                    " RETURNING id")[0][0]
+    di = farm.psql(f"INSERT INTO dis (osf_id, version) VALUES ({osf}, 'v1') RETURNING id")[0][0]
+    file = f'{di}-{image or "none"}.tar.zst'
+    if image:
+        folder = farm.path('lib/storage/images')
+        os.makedirs(folder, exist_ok=True)
+        put_image(built_image(image, farm.tree), os.path.join(folder, file))
+    farm.psql(f"UPDATE dis SET path = '{file}' WHERE id = {di};"
+              f"UPDATE di_runtimes SET state = 'published' WHERE di_id = {di};"
+              f"INSERT INTO di_tags (di_id, osf_id, tag) VALUES ({di}, {osf}, 'default')")
+    return int(osf)
+
+
+def put_image(source, target):
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def add_vms(farm, osf, count):
+    """That many VMs of one user; their ids."""
+    rows = farm.psql(
+        f"WITH u AS (INSERT INTO users (login) VALUES ('u' || nextval('serials')) RETURNING id)"
+        " INSERT INTO vms (name, user_id, osf_id, ip, tenant_id)"
+        f" SELECT 'vm' || g, u.id, {osf}, ('10.3.15.50'::inet + g +"
+        "  (SELECT count(*) FROM vms)::integer), 1"
+        f" FROM u, generate_series(1, {count}) g RETURNING id")
+    return [int(row[0]) for row in rows]
+
+
+def order_start(farm, vm, host=1, quiet=False):
+    """As CLAIM does. quiet: nobody is notified."""
+    farm.psql(('SET qvd.notify = store; ' if quiet else '') + 'BEGIN;'
+              f"UPDATE vm_runtimes SET host_id = {host}, vm_cmd = 'start' WHERE vm_id = {vm}"
+              " AND vm_state = 'stopped' AND host_id IS NULL;"
+              f"UPDATE host_runtimes SET assigned = assigned + 1 WHERE host_id = {host}; COMMIT")
+
+
+def order_stop(farm, vm, quiet=False):
+    farm.psql(('SET qvd.notify = store; ' if quiet else '')
+              + f"UPDATE vm_runtimes SET vm_cmd = 'stop' WHERE vm_id = {vm}")
+
+
+def vm(farm, vm_id):
+    names = ('vm_state', 'vm_cmd', 'host_id', 'vm_pid', 'blocked', 'blocked_reason', 'vm_address',
+             'vm_vma_port', 'vm_x_port', 'current_di_id')
+    row = farm.psql(f"SELECT {','.join(f'coalesce({n}::text, $$$$)' for n in names)}"
+                    f' FROM vm_runtimes WHERE vm_id = {vm_id}')[0]
+    return dict(zip(names, row))
+
+
+def state(farm, vm_id):
+    return vm(farm, vm_id)['vm_state']
+
+
+def wait_state(farm, vm_id, wanted, timeout=20):
+    wait_until(lambda: state(farm, vm_id) == wanted, timeout, f'VM {vm_id} to be {wanted}')
+
+
+def host(farm, host_id=1):
+    names = ('state', 'pid', 'assigned', 'usable_ram', 'usable_cpu', 'free_ram', 'free_cpu',
+             'clock_diff', 'cmd', 'ok_ts')
+    row = farm.psql(f"SELECT {','.join(f'coalesce({n}::text, $$$$)' for n in names)}"
+                    f' FROM host_runtimes WHERE host_id = {host_id}')[0]
+    return dict(zip(names, row))
+
+
+def wait_host(farm, wanted, timeout=20):
+    wait_until(lambda: host(farm)['state'] == wanted, timeout, f'the node to be {wanted}')
+
+
+def log(farm):
+    with open(farm.path('log/hkd.log'), encoding='utf-8', errors='replace') as f:
+        return f.read()
+
+
+def wait_log(farm, pattern, timeout=10):
+    return wait_until(lambda: re.search(pattern, log(farm)), timeout, f'{pattern!r} in the log')
+
+
+def log_times(farm, pattern):
+    """Seconds since midnight of the lines that match."""
+    found = []
+    for line in log(farm).splitlines():
+        if re.search(pattern, line):
+            h, m, s = re.match(r'.*?T(\d\d):(\d\d):(\d\d\.\d+)', line).groups()
+            found.append(int(h) * 3600 + int(m) * 60 + float(s))
+    return found
+
+
+def start_lone(farm, **settings):
+    """Database and hkd, nothing else, on a farm with 'services': False."""
+    farm.settings.update(settings)
+    farm._write_node_conf()  # pylint: disable=protected-access
+    farm.init_database()
+
+
+def host_pid(farm, inner):
+    """The pid that the host knows for a process inside the farm (the farm's pid namespace)."""
+    for name in os.listdir('/proc'):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f'/proc/{name}/status', encoding='ascii', errors='replace') as f:
+                pids = re.search(r'^NSpid:\s*(.*)$', f.read(), re.M)[1].split()
+            if len(pids) >= 2 and pids[1] == str(inner) and \
+                    os.readlink(f'/proc/{name}/ns/net') == os.readlink(f'/proc/{farm.pid}/ns/net'):
+                return int(name)
+        except (OSError, TypeError):
+            continue
+    return 0
+
+
+def voluntary_switches(pid):
+    with open(f'/proc/{pid}/status', encoding='ascii') as f:
+        return int(re.search(r'^voluntary_ctxt_switches:\s*(\d+)', f.read(), re.M)[1])
