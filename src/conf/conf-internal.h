@@ -5,7 +5,12 @@
 
 #include "conf/conf.h"
 
-enum { CONF_FILE_MAX = 1024 * 1024, CONF_KEY_MAX = 255, CONF_VALUE_MAX = 65536 };
+enum {
+    CONF_FILE_MAX = 1024 * 1024,
+    CONF_KEY_MAX = 255,
+    CONF_VALUE_MAX = 65536,
+    CONF_ENTRIES_MAX = 4096
+};
 
 /* One "key = value" of a file; key and value are the entry's own. */
 struct conf_entry {

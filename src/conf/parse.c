@@ -97,6 +97,8 @@ static int add(struct conf_entries *e, size_t *size, const char *key, size_t key
 {
     struct conf_entry *entry;
 
+    if (e->n == CONF_ENTRIES_MAX)
+        return -E2BIG;
     if (e->n == *size) {
         size_t bigger = *size ? *size * 2 : 32;
         struct conf_entry *v = reallocarray(e->v, bigger, sizeof *v);
@@ -177,6 +179,9 @@ int conf_parse(const char *name, const char *text, size_t len, struct conf_entri
         error = parse_line(&r, logical_line(&r), &e, &size);
     if (error < 0) {
         conf_entries_done(&e);
+        if (error == -E2BIG)
+            return qvd_error_set(err, -EINVAL, "%s:%u: more than %d settings", name, r.line,
+                                 CONF_ENTRIES_MAX);
         return error == -ENOMEM ? qvd_error_set(err, -ENOMEM, "%s: out of memory", name) : error;
     }
     *ret = e;

@@ -56,18 +56,43 @@ bool conf_is_pattern(const struct conf_key *key)
     return str_ends(key->key, ".*");
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp((*(const struct conf_key *const *)a)->key,
+                  (*(const struct conf_key *const *)b)->key);
+}
+
+/* The rows that are no patterns in the order of their names; filled at the first call. */
+static const struct conf_key *const *sorted(size_t *ret_n)
+{
+    static const struct conf_key *rows[ARRAY_SIZE(table)];
+    static size_t n;
+
+    if (n == 0) {
+        for (size_t i = 0; i < ARRAY_SIZE(table); i++)
+            if (!conf_is_pattern(&table[i]))
+                rows[n++] = &table[i];
+        qsort(rows, n, sizeof *rows, by_name);
+    }
+    *ret_n = n;
+    return rows;
+}
+
 const struct conf_key *conf_find(const char *name)
 {
-    const struct conf_key *best = NULL;
-    size_t best_len = 0;
+    const struct conf_key wanted = {.key = name}, *key = &wanted, *best = NULL;
+    size_t n, best_len = 0;
+    const struct conf_key *const *rows = sorted(&n);
+    const struct conf_key *const *found = bsearch(&key, rows, n, sizeof *rows, by_name);
 
+    if (found)
+        return *found;
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         size_t len = strlen(table[i].key);
 
-        if (strcmp(table[i].key, name) == 0)
-            return conf_is_pattern(&table[i]) ? NULL : &table[i];
-        if (conf_is_pattern(&table[i]) && len > best_len &&
-            strncmp(table[i].key, name, len - 1) == 0 && name[len - 1]) {
+        if (len > best_len && conf_is_pattern(&table[i]) &&
+            strncmp(table[i].key, name, len - 1) == 0 && name[len - 1] &&
+            strcmp(name + len - 1, "*") != 0) {
             best = &table[i];
             best_len = len;
         }

@@ -131,6 +131,21 @@ static void test_refused(void **state)
             "f:2: qa.password = ***: uses ${nope}, which is not set");
 }
 
+static void test_limits(void **state)
+{
+    static char text[4097 * 16];
+    struct conf *c;
+    size_t n = 0;
+
+    for (int i = 0; i < 4096; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "nodename = %d\n", i);
+    c = load(text);
+    assert_string_equal(conf_str(c, "nodename"), "4095");
+    conf_free(c);
+    (void)snprintf(text + n, sizeof text - n, "nodename = x\n");
+    refused(text, "f:4097: more than 4096 settings");
+}
+
 static void test_unknown(void **state)
 {
     struct conf *c = load("l7r.prot = 1\nqwertzuiop = 1\nlog4perl.rootLogger = DEBUG, SYSLOG\n"
@@ -349,11 +364,17 @@ static void test_template(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_syntax),  cmocka_unit_test(test_types),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_layers),  cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_table),   cmocka_unit_test(test_require_and_lists),
-        cmocka_unit_test(test_dump),    cmocka_unit_test(test_template),
+        cmocka_unit_test(test_syntax),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_unknown),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_require_and_lists),
+        cmocka_unit_test(test_dump),
+        cmocka_unit_test(test_template),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
