@@ -4,12 +4,14 @@
 import os
 import pty
 import re
+import socket
 import stat
 import subprocess
 
 import pytest
 
 from farm import installed_tree
+from pg import Cluster
 
 
 @pytest.fixture(name='name')
@@ -128,7 +130,7 @@ def test_check(cluster, name, tmp_path):
     install(cluster, name, tmp_path)
     done = cluster.deploy('--check', name=name, check=False)
     lines = done.stdout.splitlines()
-    assert done.returncode == 3 # the tests' cluster has fsync off
+    assert done.returncode == 3  # the tests' cluster has fsync off
     assert [line for line in lines if not line.startswith('ok')] == [
         'FAIL  fsync = on: without it a power cut may destroy the database']
     assert 'ok    max_connections = 60, 1 nodes may use 24' in lines
@@ -164,3 +166,38 @@ def test_settings_and_usage(cluster):
     assert run('stray').returncode == 2
     assert run('--help').stdout.startswith('usage: qvd-deploy-db [options]\n')
     assert run('-f', conf, '--status', '--check').returncode == 2
+
+
+def test_passwords_over_tcp(tmp_path):
+    """Over TCP each role has the password of its setting; the server's log has none of them."""
+    with socket.socket() as s:  # a port that is free now
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    own = Cluster(settings=("listen_addresses = '127.0.0.1'", "log_statement = 'all'"), port=port)
+    try:
+        with open(f'{own.data}/pg_hba.conf', 'a', encoding='utf-8') as f:
+            f.write('host all all 127.0.0.1/32 scram-sha-256\n')
+        name = 'overtcp'
+        own.psql("ALTER ROLE postgres PASSWORD 'the-superuser'; SELECT pg_reload_conf()")
+        secrets = {f'database__{part}__password': f'secret-of-{part}'
+                   for part in ('hkd', 'l7r', 'auth', 'api')}
+        conf = own.write_conf(name, **secrets, database__host='127.0.0.1', database__port=str(port))
+        program = os.path.join(installed_tree(), 'usr/bin/qvd-deploy-db')
+        done = subprocess.run([program, '-f', conf, '--admin-password-file', str(tmp_path / 'pw')],
+                              env={**os.environ, 'PGPASSWORD': 'the-superuser'}, text=True,
+                              check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
+        assert done.returncode == 0, done.stdout
+        for part in ('hkd', 'l7r', 'auth', 'api'):
+            for password, status in ((f'secret-of-{part}', 0), ('wrong', 2)):
+                login = subprocess.run(['psql', '-X', '-h', '127.0.0.1', '-p', str(port), '-U',
+                                        f'qvd_{part}', '-d', name, '-c', 'SELECT 1'],
+                                       env={**os.environ, 'PGPASSWORD': password}, check=False,
+                                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL)
+                assert login.returncode == status, part
+        with open(own.log_path, encoding='utf-8', errors='replace') as f:
+            log = f.read()
+        assert 'ALTER ROLE' in log and 'secret-of' not in log
+    finally:
+        own.remove()

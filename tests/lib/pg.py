@@ -46,12 +46,13 @@ def as_postgres(*argv):
 class Cluster:
     """A server with a unix socket in .dir, whose logins are by peer: root may be anybody."""
 
-    def __init__(self, fsync=False, settings=()):
+    def __init__(self, fsync=False, settings=(), port=5432):
         self.dir = tempfile.mkdtemp(prefix='qvd-pg-', dir='/tmp')
         os.chmod(self.dir, 0o711)
         self.data = os.path.join(self.dir, 'data')
         self.log_path = os.path.join(self.dir, 'log')
         self.server = None
+        self.port = str(port)
         self.numbers = itertools.count(1)
         os.mkdir(os.path.join(self.dir, 's'))
         shutil.chown(os.path.join(self.dir, 's'), 'postgres', 'postgres')
@@ -66,7 +67,7 @@ class Cluster:
         with open(f'{self.data}/postgresql.conf', 'a', encoding='utf-8') as f:
             f.write(f"listen_addresses = ''\nunix_socket_directories = '{self.host}'\n"
                     f"fsync = {'on' if fsync else 'off'}\nshared_buffers = 16MB\n"
-                    "max_connections = 60\n" + ''.join(f'{line}\n' for line in settings))
+                    f"max_connections = 60\nport = {port}\n" + ''.join(f'{line}\n' for line in settings))
         with open(f'{self.data}/pg_hba.conf', 'w', encoding='utf-8') as f:
             f.write('local all all peer map=qvd\n')
         with open(f'{self.data}/pg_ident.conf', 'w', encoding='utf-8') as f:
@@ -80,7 +81,7 @@ class Cluster:
                 as_postgres(f'{PG_BIN}/postgres', '-D', self.data), cwd='/',
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
-        while subprocess.run([f'{PG_BIN}/pg_isready', '-q', '-h', self.host], check=False,
+        while subprocess.run([f'{PG_BIN}/pg_isready', '-q', '-h', self.host, '-p', self.port], check=False,
                              stdin=subprocess.DEVNULL).returncode != 0:
             if self.server.poll() is not None or time.monotonic() > deadline:
                 with open(self.log_path, encoding='utf-8', errors='replace') as f:
@@ -112,8 +113,8 @@ class Cluster:
     def psql(self, sql, database='postgres', role='postgres'):
         """Rows of the last statement as lists of strings; raises PgError."""
         done = subprocess.run(['psql', '-X', '-q', '-A', '-t', '-F', '\x1f', '-v',
-                               'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose', '-h', self.host, '-U',
-                               role, '-d', database, '-f', '-'], input=sql, text=True, check=False,
+                               'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose', '-h', self.host, '-p',
+                               self.port, '-U', role, '-d', database, '-f', '-'], input=sql, text=True, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if done.returncode != 0:
             raise PgError(done.stderr.replace('psql:<stdin>:', '').split(': ', 1)[-1]
