@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A farm of hkd alone: rows are written and orders given by SQL, as L7R and the API do."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -50,17 +51,20 @@ def add_vms(farm, osf, count):
     return [int(row[0]) for row in rows]
 
 
-def order_start(farm, vm, host=1, quiet=False):
-    """As CLAIM does. quiet: nobody is notified."""
-    farm.psql(('SET qvd.notify = store; ' if quiet else '') + 'BEGIN;'
-              f"UPDATE vm_runtimes SET host_id = {host}, vm_cmd = 'start' WHERE vm_id = {vm}"
-              " AND vm_state = 'stopped' AND host_id IS NULL;"
-              f"UPDATE host_runtimes SET assigned = assigned + 1 WHERE host_id = {host}; COMMIT")
-
-
-def order_stop(farm, vm, quiet=False):
+def order_start(farm, *vms, host_id=1, quiet=False):
+    """As CLAIM does, for all at once. quiet: nobody is notified."""
     farm.psql(('SET qvd.notify = store; ' if quiet else '')
-              + f"UPDATE vm_runtimes SET vm_cmd = 'stop' WHERE vm_id = {vm}")
+              + f"WITH r AS (UPDATE vm_runtimes SET host_id = {host_id}, vm_cmd = 'start'"
+              f" WHERE vm_id IN ({','.join(map(str, vms))})"
+              " AND vm_state = 'stopped' AND host_id IS NULL RETURNING vm_id)"
+              " UPDATE host_runtimes SET assigned = assigned + (SELECT count(*) FROM r)"
+              f" WHERE host_id = {host_id}")
+
+
+def order_stop(farm, *vms, quiet=False):
+    farm.psql(('SET qvd.notify = store; ' if quiet else '')
+              + "UPDATE vm_runtimes SET vm_cmd = 'stop'"
+              f" WHERE vm_id IN ({','.join(map(str, vms))})")
 
 
 def vm(farm, vm_id):
@@ -75,8 +79,13 @@ def state(farm, vm_id):
     return vm(farm, vm_id)['vm_state']
 
 
-def wait_state(farm, vm_id, wanted, timeout=20):
-    wait_until(lambda: state(farm, vm_id) == wanted, timeout, f'VM {vm_id} to be {wanted}')
+def wait_state(farm, vm_ids, wanted, timeout=20):
+    """vm_ids: one, or several."""
+    ids = [vm_ids] if isinstance(vm_ids, int) else vm_ids
+    sql = ("SELECT count(*) FROM vm_runtimes"
+           f" WHERE vm_id IN ({','.join(map(str, ids))}) AND vm_state = '{wanted}'")
+    wait_until(lambda: farm.psql(sql) == [[str(len(ids))]], timeout,
+               f'VM {vm_ids} to be {wanted}')
 
 
 def host(farm, host_id=1):
@@ -110,13 +119,6 @@ def log_times(farm, pattern):
     return found
 
 
-def start_lone(farm, **settings):
-    """Database and hkd, nothing else, on a farm with 'services': False."""
-    farm.settings.update(settings)
-    farm._write_node_conf()  # pylint: disable=protected-access
-    farm.init_database()
-
-
 def host_pid(farm, inner):
     """The pid that the host knows for a process inside the farm (the farm's pid namespace)."""
     for name in os.listdir('/proc'):
@@ -136,3 +138,32 @@ def host_pid(farm, inner):
 def voluntary_switches(pid):
     with open(f'/proc/{pid}/status', encoding='ascii') as f:
         return int(re.search(r'^voluntary_ctxt_switches:\s*(\d+)', f.read(), re.M)[1])
+
+
+@contextlib.contextmanager
+def statements(farm, user):
+    """A list that has, after the block, every statement that the role sent meanwhile."""
+    def log_all(value):
+        farm.psql(f"ALTER SYSTEM SET log_statement = '{value}'")
+        farm.psql('SELECT pg_reload_conf()')
+        # Servers' processes read it between two statements.
+        wait_until(lambda: farm.psql('SHOW log_statement') == [[value]], 5, 'the setting')
+
+    path, seen = farm.path('log/postgres.log'), []
+    log_all('all')
+    begin = os.path.getsize(path)
+    yield seen
+    log_all('none')
+    with open(path, encoding='utf-8', errors='replace') as f:
+        f.seek(begin)
+        for line in f:
+            found = re.search(rf'\] {user}@\S+ LOG:  (?:execute [^:]*|statement): (.*)', line)
+            if found:
+                seen.append(found[1])
+
+
+def kill_postgres(farm):
+    """-9 for the postmaster; its children end when they notice, and hold its memory until then."""
+    farm.stop_service('postgres', 'SIGKILL')
+    wait_until(lambda: farm.run(['pgrep', '-x', 'postgres'], check=False).returncode == 1, 20,
+               'the children of postgres to end')

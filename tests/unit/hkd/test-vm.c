@@ -275,6 +275,22 @@ static void test_ends_by_itself(void **state)
     assert_int_equal(fakes.runs[3].launched, 1);
 }
 
+/* A start that is ordered while it stops is obeyed when it has. */
+static void test_ordered_again(void **state)
+{
+    run(1);
+    fakes.runs[1].deaf = true;
+    fakes.rows[1].order = VM_CMD_STOP;
+    vm_row_look(get(1));
+    wait_row(1, VM_ZOMBIE_1);
+    fakes.rows[1].order = VM_CMD_START;
+    wait_row(1, VM_STOPPED);
+    wait_row(1, VM_STARTING_1);
+    settle();
+    assert_int_equal(fakes.runs[1].launched, 2);
+    assert_true(fakes.rows[1].mine);
+}
+
 static void test_outage(void **state)
 {
     run(1);
@@ -394,11 +410,11 @@ static void test_limit_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_life),       TEST(test_no_boot),  TEST(test_no_network),
-        TEST(test_no_vma),     TEST(test_line),     TEST(test_stop_by_force),
-        TEST(test_dead_agent), TEST(test_outage),   TEST(test_ends_by_itself),
-        TEST(test_lost),       TEST(test_adoption), TEST(test_no_image),
-        TEST(test_limit_keys),
+        TEST(test_life),           TEST(test_no_boot),    TEST(test_no_network),
+        TEST(test_no_vma),         TEST(test_line),       TEST(test_stop_by_force),
+        TEST(test_dead_agent),     TEST(test_outage),     TEST(test_ordered_again),
+        TEST(test_ends_by_itself), TEST(test_lost),       TEST(test_adoption),
+        TEST(test_no_image),       TEST(test_limit_keys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
