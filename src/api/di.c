@@ -178,7 +178,7 @@ static must_check int add_tag(struct buf *out, const char *tag)
 static enum admin_status take_tags(struct api_request *q, const char **ret, struct qvd_error *err)
 {
     const json_t *v = json_object_get(q->body, "tags"), *one;
-    _cleanup_(buf_done_p) struct buf out;
+    _cleanup_(buf_done_p) struct buf out = {0};
     char word[DI_TAG_MAX + 1];
     const char *at = NULL;
     size_t i;
