@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fails when a room of src/ includes a room that it may not use (docs/architecture.md).
+"""Fails when a room of src/ includes a room that it may not use (docs/architecture.md), or leaves a
+_cleanup_ variable without a value.
 
 usage: rooms.py TOP [STAMP]
 """
@@ -53,6 +54,9 @@ def check(top):
             with open(os.path.join(src, path), encoding="utf-8") as f:
                 text = f.read()
             for n, line in enumerate(text.splitlines(), 1):
+                if re.match(r"\s*_cleanup_\(\w+\)[^=]*;", line):
+                    wrong.append(f"src/{path}:{n}: a _cleanup_ variable without a value: an early"
+                                 " return would free garbage")
                 m = re.match(r'\s*#\s*include\s*([<"])([^>"]+)[>"]', line)
                 if not m:
                     continue

@@ -13,7 +13,7 @@
 static void on_list(void *arg, const struct admin_list *list)
 {
     struct api_request *q = arg;
-    _cleanup_(buf_done_p) struct buf out;
+    _cleanup_(buf_done_p) struct buf out = {0};
     int r;
 
     buf_init(&out, ANSWER_MAX);

@@ -93,7 +93,7 @@ static must_check int take_text(struct parser *p, const char *stops, struct buf 
 
 static must_check int take_value(struct parser *p, const char *stops, struct filter *f)
 {
-    _cleanup_(buf_done_p) struct buf text, like;
+    _cleanup_(buf_done_p) struct buf text = {0}, like = {0};
     bool wild = false;
     struct filter_value *more;
 
@@ -171,12 +171,12 @@ static must_check int widen(struct filter *f)
 {
     for (size_t i = 0; i < f->n_values; i++) {
         _cleanup_(free_p) char *old = f->values[i].like;
-        _cleanup_(buf_done_p) struct buf like;
+        _cleanup_(buf_done_p) struct buf like = {0};
         int r = 0;
         buf_init(&like, 0);
         for (const char *c = f->values[i].text; !old && r == 0 && *c; c++) {
             bool wild = false;
-            _cleanup_(buf_done_p) struct buf text;
+            _cleanup_(buf_done_p) struct buf text = {0};
             buf_init(&text, 0);
             r = add_char(&text, &like, *c, true, &wild);
         }

@@ -104,7 +104,7 @@ static void send_order(struct connection *c, enum wire_vma_function f, uint64_t 
                        const struct wire_params *params)
 {
     struct listener *l = c->listener;
-    _cleanup_(buf_done_p) struct buf packed;
+    _cleanup_(buf_done_p) struct buf packed = {0};
 
     buf_init(&packed, IPC_MAX);
     if (vma_params_pack(params, &packed) < 0) {
