@@ -73,7 +73,7 @@ int run_note_parse(const char *text, struct run_note *ret)
         text += len + 1;
     }
     if (*text || (*n.port && (!addr_ifname_ok(n.port) || addr_mac(n.mac, n.mac) < 0 ||
-                              addr_ip(n.ip, &ip) < 0)))
+                              net_ip4_parse(n.ip, &ip) < 0)))
         return -EBADMSG;
     *ret = n;
     return 0;

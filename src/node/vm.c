@@ -331,7 +331,7 @@ static must_check int fill_note(struct node_vm *vm, struct qvd_error *err)
 
     if (!vm->hv->has_port)
         return 0;
-    if (addr_ip(s->ip, &ip) < 0 || !addr_is_vm(&n->net, ip))
+    if (net_ip4_parse(s->ip, &ip) < 0 || !addr_is_vm(&n->net, ip))
         return qvd_error_set(err, -EINVAL,
                              "address %s is not one of the VMs' (vm.network.ip.start, .netmask)",
                              s->ip);

@@ -168,7 +168,7 @@ static must_check int write_config(const struct node *n, const struct node_vm_sp
         .port = port,
         .mac = s->mac,
         .ip = s->ip,
-        .gateway = addr_ip_text(n->net.gateway, gateway),
+        .gateway = net_ip4_format(n->net.gateway, gateway),
         .prefix = n->net.prefix,
     };
     buf_init(&text, 0);
@@ -185,7 +185,7 @@ static must_check int write_config(const struct node *n, const struct node_vm_sp
 static must_check int write_resolv(const struct node *n, const char *run_dir)
 {
     char path[256], word[64], gateway[16];
-    const char *list = *n->s.dns_server ? n->s.dns_server : addr_ip_text(n->net.gateway, gateway);
+    const char *list = *n->s.dns_server ? n->s.dns_server : net_ip4_format(n->net.gateway, gateway);
     struct buf text;
     int r = str_format(path, sizeof path, "%s/resolv.conf", run_dir);
 

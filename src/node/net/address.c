@@ -11,43 +11,6 @@
 
 #include "base/str.h"
 
-int addr_ip(const char *s, uint32_t *ret_ip)
-{
-    struct in_addr a;
-
-    if (inet_pton(AF_INET, s, &a) != 1)
-        return -EINVAL;
-    *ret_ip = ntohl(a.s_addr);
-    return 0;
-}
-
-const char *addr_ip_text(uint32_t ip, char *dst)
-{
-    struct in_addr a = {.s_addr = htonl(ip)};
-
-    return inet_ntop(AF_INET, &a, dst, INET_ADDRSTRLEN);
-}
-
-int addr_prefix(const char *netmask, unsigned *ret_prefix)
-{
-    uint64_t n;
-    uint32_t mask;
-
-    if (str_to_u64(netmask, 30, &n) == 0) {
-        if (n < 8)
-            return -EINVAL;
-        *ret_prefix = (unsigned)n;
-        return 0;
-    }
-    if (addr_ip(netmask, &mask) < 0 || mask == 0 || (~mask & (~mask + 1)) != 0)
-        return -EINVAL;
-    unsigned prefix = (unsigned)__builtin_popcount(mask);
-    if (prefix < 8 || prefix > 30)
-        return -EINVAL;
-    *ret_prefix = prefix;
-    return 0;
-}
-
 int addr_mac(const char *s, char *dst)
 {
     unsigned b[6];
@@ -99,12 +62,12 @@ int addr_plan_read(const char *bridge, const char *ip_start, const char *netmask
     if (!addr_ifname_ok(bridge) || str_copy(p.bridge, sizeof p.bridge, bridge) < 0)
         return qvd_error_set(err, -EINVAL, "vm.network.bridge: \"%s\" is no interface name",
                              bridge);
-    if (addr_ip(ip_start, &p.first) < 0)
+    if (net_ip4_parse(ip_start, &p.first) < 0)
         return qvd_error_set(err, -EINVAL,
                              "vm.network.ip.start: \"%s\" is no address; set the first address "
                              "of VMs, as 10.3.15.50",
                              ip_start);
-    if (addr_prefix(netmask, &p.prefix) < 0)
+    if (net_mask_parse(netmask, &p.prefix) < 0 || p.prefix < 8)
         return qvd_error_set(err, -EINVAL,
                              "vm.network.netmask: \"%s\" is no netmask of 8 to 30 bits; write 24 "
                              "or 255.255.255.0",
@@ -117,7 +80,7 @@ int addr_plan_read(const char *bridge, const char *ip_start, const char *netmask
                              "vm.network.ip.start: %s leaves no address for nodes below it in "
                              "its network",
                              ip_start);
-    if (addr_ip(gateway, &p.gateway) < 0)
+    if (net_ip4_parse(gateway, &p.gateway) < 0)
         return qvd_error_set(err, -EINVAL,
                              "vm.network.gateway: \"%s\" is no address; set the router that VMs "
                              "use, for one node the bridge's own address",
@@ -166,7 +129,7 @@ int addr_bridge_check(struct addr_plan *p, struct qvd_error *err)
     char path[64], ip[16], gw[16];
     struct stat st;
 
-    addr_ip_text(p->gateway, gw);
+    net_ip4_format(p->gateway, gw);
     if (str_format(path, sizeof path, "/sys/class/net/%s", p->bridge) < 0 || stat(path, &st) < 0)
         return qvd_error_set(err, -ENODEV,
                              "vm.network.bridge: there is no %s; make it: ip link add %s type "
@@ -182,7 +145,7 @@ int addr_bridge_check(struct addr_plan *p, struct qvd_error *err)
                              "bridge %s has no address; give it one below vm.network.ip.start: ip "
                              "addr add %s/%u dev %s",
                              p->bridge, gw, p->prefix, p->bridge);
-    addr_ip_text(address, ip);
+    net_ip4_format(address, ip);
     if ((address & p->mask) != p->network)
         return qvd_error_set(err, -EADDRNOTAVAIL,
                              "bridge %s has %s, outside of the VMs' network; set "

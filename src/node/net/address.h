@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "model/net.h"
 
 #define NET_UPLINKS 8
 
@@ -21,12 +22,6 @@ struct addr_plan {
     char nat_if[16]; /* "": none */
 };
 
-/* "16" or "255.255.0.0": 0 and the length, or -EINVAL. */
-must_check int addr_prefix(const char *netmask, unsigned *ret_prefix);
-/* "10.3.15.1": 0, -EINVAL. */
-must_check int addr_ip(const char *s, uint32_t *ret_ip);
-/* dst of at least 16 bytes, returned. */
-const char *addr_ip_text(uint32_t ip, char *dst);
 /* Six hex numbers: 0 and the usual form with two digits each in dst (18 bytes), -EINVAL. */
 must_check int addr_mac(const char *s, char *dst);
 /* A name that the kernel takes for an interface and that needs no quoting. */

@@ -47,16 +47,16 @@ int dhcp_config(const struct dhcp_settings *s, struct buf *out)
 {
     char first[16], mask[16], gw[16], self[16];
     const struct addr_plan *p = s->plan;
-    int r =
-        buf_printf(out,
-                   "# Written by qvd-hkd; changes are lost.\n"
-                   "interface=%s\nexcept-interface=lo\nbind-dynamic\nlisten-address=%s\n"
-                   "dhcp-range=%s,static,%s,infinite\ndhcp-option=option:router,%s\n"
-                   "dhcp-hostsdir=%s/hosts\ndhcp-leasefile=%s/leases\ndhcp-lease-max=50000\n"
-                   "dhcp-authoritative\nno-ping\nno-hosts\ndomain-needed\nbogus-priv\n"
-                   "pid-file=\nlog-facility=-\nquiet-dhcp\n",
-                   p->bridge, addr_ip_text(p->bridge_address, self), addr_ip_text(p->first, first),
-                   addr_ip_text(p->mask, mask), addr_ip_text(p->gateway, gw), s->dir, s->dir);
+    int r = buf_printf(out,
+                       "# Written by qvd-hkd; changes are lost.\n"
+                       "interface=%s\nexcept-interface=lo\nbind-dynamic\nlisten-address=%s\n"
+                       "dhcp-range=%s,static,%s,infinite\ndhcp-option=option:router,%s\n"
+                       "dhcp-hostsdir=%s/hosts\ndhcp-leasefile=%s/leases\ndhcp-lease-max=50000\n"
+                       "dhcp-authoritative\nno-ping\nno-hosts\ndomain-needed\nbogus-priv\n"
+                       "pid-file=\nlog-facility=-\nquiet-dhcp\n",
+                       p->bridge, net_ip4_format(p->bridge_address, self),
+                       net_ip4_format(p->first, first), net_ip4_format(p->mask, mask),
+                       net_ip4_format(p->gateway, gw), s->dir, s->dir);
 
     if (r == 0)
         r = say(out, "dhcp-option=option:dns-server,", *s->dns ? s->dns : gw);
@@ -176,7 +176,7 @@ static must_check int set(struct dhcp *d, const struct node_lease *l)
     uint32_t ip;
     char *old = map_get_u64(d->known, l->vm_id);
 
-    if (addr_mac(l->mac, mac) < 0 || addr_ip(l->ip, &ip) < 0)
+    if (addr_mac(l->mac, mac) < 0 || net_ip4_parse(l->ip, &ip) < 0)
         return -EINVAL;
     _cleanup_(free_p) char *line = str_printf("%s,%s\n", mac, l->ip);
     if (!line)

@@ -183,17 +183,17 @@ static must_check int fill_words(const struct nft_rules *r, struct words *w)
     char a[16], b[16];
 
     if (str_format(w->bridge, sizeof w->bridge, "\"%s\"", p->bridge) < 0 ||
-        str_format(w->nodes, sizeof w->nodes, "%s-%s", addr_ip_text(p->network + 1, a),
-                   addr_ip_text(p->first - 1, b)) < 0 ||
-        str_format(w->vms, sizeof w->vms, "%s-%s", addr_ip_text(p->first, a),
-                   addr_ip_text(p->last, b)) < 0 ||
-        str_format(w->net, sizeof w->net, "%s/%u", addr_ip_text(p->network, a), p->prefix) < 0 ||
+        str_format(w->nodes, sizeof w->nodes, "%s-%s", net_ip4_format(p->network + 1, a),
+                   net_ip4_format(p->first - 1, b)) < 0 ||
+        str_format(w->vms, sizeof w->vms, "%s-%s", net_ip4_format(p->first, a),
+                   net_ip4_format(p->last, b)) < 0 ||
+        str_format(w->net, sizeof w->net, "%s/%u", net_ip4_format(p->network, a), p->prefix) < 0 ||
         str_format(w->vma, sizeof w->vma, "%u", r->vma_port) < 0 ||
         str_format(w->x, sizeof w->x, "%u", r->x_port) < 0)
         return -EINVAL;
-    addr_ip_text(p->gateway, w->gw);
-    addr_ip_text(p->bridge_address, w->self);
-    addr_ip_text(p->last + 1, w->broadcast);
+    net_ip4_format(p->gateway, w->gw);
+    net_ip4_format(p->bridge_address, w->self);
+    net_ip4_format(p->last + 1, w->broadcast);
     return r->broker_uid < 0 ? str_format(w->users, sizeof w->users, "0")
                              : str_format(w->users, sizeof w->users, "0, %d", r->broker_uid);
 }

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The room `node` with real LXC, without hkd: start, stop, kill, what survives and what does not."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from nodebox import GATEWAY, NodeBox, mac_of, wait_for
+
+
+@pytest.fixture(name='box', scope='module')
+def _box():
+    with NodeBox() as box:
+        box.image = box.add_image()
+        box.driver()
+        yield box
+
+
+def run_vm(box, vm, *options, driver=None, **kwargs):
+    driver = driver or box.drivers[-1]
+    driver.start(vm, box.image, *options, **kwargs)
+    driver.expect('started', vm, timeout=60)
+    return driver
+
+
+def end_vm(box, vm, order='kill'):
+    driver = box.drivers[-1]
+    driver.order(order, vm)
+    return driver.expect('gone', vm)
+
+
+def test_a_vm_starts_and_powers_off(box):
+    driver = run_vm(box, 1)
+    driver.expect('ready', 1)
+    assert any(e.split()[1] == 'progress' for e in driver.events), 'no progress of the unpacking'
+    assert box.in_vm(1, ['id', '-u']).stdout == '0\n'
+    with open(f'/proc/{box.init_pid(1)}/status', encoding='utf-8') as f:
+        uid = [line.split()[1] for line in f if line.startswith('Uid:')][0]
+    assert uid == '1000000'
+    assert box.vm_sh(1, 'cat /etc/resolv.conf') == f'nameserver {GATEWAY}\n'
+    assert box.vm_sh(1, 'hostname') == 'qvd-1\n'
+    assert mac_of('10.3.15.51') in box.vm_sh(1, 'ip link show eth0')
+    assert box.vm_sh(1, 'stat -c "%a %u %s" /dev/.qvd/secret') == '400 0 32\n'
+    assert box.vm_sh(1, 'stat -f -c %T /dev/.qvd/secret') == 'tmpfs\n'
+    assert box.in_vm(1, ['sh', '-c', 'echo x >/dev/.qvd/secret'], check=False).returncode != 0
+    assert f'"qvd1" . {mac_of("10.3.15.51")} . 10.3.15.51' in box.nft('table', 'bridge', 'qvd')
+    assert 'PERMANENT' in box.sh('ip neigh show 10.3.15.51')
+    assert 'isolated on' in box.sh('bridge -d link show dev qvd1')
+    assert end_vm(box, 1, 'term').startswith('stopped 0 powered off as ordered')
+    assert box.traces(1) == []
+
+
+def test_a_start_takes_less_than_100_ms(box):
+    """From the order to lxc-start's first process, with the image unpacked; the best of five."""
+    times = []
+    for _ in range(5):
+        driver = box.drivers[-1]
+        begin = time.clock_gettime(time.CLOCK_MONOTONIC)
+        driver.start(2, box.image)
+        driver.expect('started', 2)
+        times.append(float(driver.events[-1].split()[0]) - begin)
+        end_vm(box, 2)
+    assert min(times) < 0.1, times
+
+
+def test_the_overlay_forgets_the_home_remembers(box):
+    for number in range(2):
+        run_vm(box, 3, 'home')
+        assert box.in_vm(3, ['test', '-e', '/etc/marker'], check=False).returncode == 1
+        assert box.in_vm(3, ['test', '-e', '/home/marker'], check=False).returncode == 1 - number
+        box.vm_sh(3, 'touch /etc/marker /home/marker; rm -r /usr/share/doc; mv /etc/motd /etc/m;'
+                     'chown 1000:1000 /etc/m; test ! -e /usr/share/doc')
+        end_vm(box, 3)
+    home = os.stat(f'{box.storage}/homefs/3-7-homefs')
+    assert (home.st_uid, home.st_mode & 0o777) == (1000000, 0o755)
+    wait_for(lambda: not os.listdir(f'{box.storage}/overlayfs'), what='overlays put aside removed')
+
+
+def test_a_persistent_overlay_remembers(box):
+    for number in range(2):
+        run_vm(box, 4, 'persistent')
+        assert box.in_vm(4, ['test', '-e', '/etc/marker'], check=False).returncode == 1 - number
+        box.vm_sh(4, 'touch /etc/marker')
+        end_vm(box, 4)
+    assert os.path.exists(box.overlay(4) + '/upper/etc/marker')
+
+
+def test_the_same_overlay_is_not_mounted_twice(box):
+    run_vm(box, 4, 'persistent')
+    box.drivers[-1].order('start', 4, 'lxc', 1, box.image, '10.3.15.54', mac_of('10.3.15.54'), 256)
+    assert 'has not ended' in box.drivers[-1].expect('refused', 4)
+    with NodeBox() as other:  # another node on the same storage
+        with open(other.settings, 'a', encoding='utf-8') as f:
+            f.write(f'path.storage.root = {box.storage}\n')
+        other.image = box.image
+        driver = other.driver()
+        driver.start(4, box.image, 'persistent')
+        assert 'in use by another' in driver.expect('gone', 4, 'failed')
+        assert other.traces(4) == []
+    assert box.in_vm(4, ['true']).returncode == 0
+    end_vm(box, 4)
+
+
+def test_the_host_sees_no_mount(box):
+    run_vm(box, 5, 'home')
+    with open(f'/proc/{box.pid}/mountinfo', encoding='utf-8') as f:
+        assert '/run/qvd' not in f.read()
+    end_vm(box, 5)
+
+
+@pytest.mark.parametrize('victim', ['init', 'lxc', 'guard'])
+def test_killed_from_outside(box, victim):
+    run_vm(box, 6)
+    box.drivers[-1].expect('ready', 6)
+    pid = {'init': box.init_pid, 'lxc': box.lxc_pid, 'guard': box.guard_pid}[victim](6)
+    begin = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    end = box.drivers[-1].expect('gone', 6)
+    assert time.monotonic() - begin < 1, f'{victim}: told late'
+    assert end.split()[0] == 'crashed', end
+    assert box.traces(6) == []
+    run_vm(box, 6)
+    assert end_vm(box, 6).split()[0] == 'killed'
+    assert box.traces(6) == []
+
+
+def test_a_reboot_is_told_and_ends_the_run(box):
+    run_vm(box, 7)
+    box.drivers[-1].expect('ready', 7)
+    box.in_vm(7, ['kill', '-INT', '1'])  # sysvinit: ctrl-alt-del, which its inittab makes a reboot
+    assert box.drivers[-1].expect('gone', 7).split()[0] == 'reboot'
+    assert box.traces(7) == []
+
+
+def test_a_power_off_from_inside(box):
+    run_vm(box, 7)
+    box.drivers[-1].expect('ready', 7)
+    box.in_vm(7, ['kill', '-PWR', '1'])
+    assert box.drivers[-1].expect('gone', 7).startswith('stopped 0 powered off by itself')
+
+
+def test_cancelled_while_its_image_unpacks(box):
+    name = box.add_image('2-minimal.tar.zst')
+    driver = box.drivers[-1]
+    driver.start(8, name, di=2)
+    driver.expect('progress', 8)
+    driver.order('kill', 8)
+    assert driver.expect('gone', 8).startswith('killed -125')
+    # The unpacking goes on for others; a second start waits for the same one.
+    driver.start(8, name, di=2)
+    driver.expect('started', 8, timeout=60)
+    end_vm(box, 8)
+
+
+def test_many_at_once(box):
+    vms = list(range(20, 28))
+    driver = box.drivers[-1]
+    for vm in vms:
+        driver.start(vm, box.image)
+    left = set(vms)
+    while left:
+        left.discard(int(driver.expect('ready', timeout=60)))
+    for vm in vms:
+        driver.order('kill', vm)
+    left = set(vms)
+    while left:
+        left.discard(int(driver.expect('gone', timeout=30).split()[0]))
+    assert [box.traces(vm) for vm in vms] == [[]] * len(vms)
+
+
+def test_the_driver_nothing(box):
+    driver = box.drivers[-1]
+    driver.start(9, '-', hypervisor='nothing')
+    driver.expect('started', 9)
+    driver.expect('ready', 9)
+    assert end_vm(box, 9, 'term').split()[0] == 'stopped'
+    driver.start(9, '-', hypervisor='xen')
+    assert 'no hypervisor "xen"' in driver.expect('refused', 9)
+
+
+def test_refused_addresses(box):
+    driver = box.drivers[-1]
+    driver.start(9, box.image, ip='10.3.16.9')
+    assert '10.3.16.9 is not one of the VMs' in driver.expect('refused', 9)
+    driver.start(9, box.image, ip=GATEWAY)
+    assert 'is not one of the VMs' in driver.expect('refused', 9)
+
+
+def test_a_missing_image_is_refused(box):
+    driver = box.drivers[-1]
+    driver.start(9, '9-nowhere.tar', di=9)
+    assert '9-nowhere.tar' in driver.expect('gone', 9, 'failed')
+    assert box.traces(9) == []
+
+
+def test_resolv_conf_stays_where_the_image_has_a_link(box):
+    run_vm(box, 10, 'persistent')
+    box.vm_sh(10, 'rm /etc/resolv.conf; ln -s /etc/passwd /etc/resolv.conf')
+    end_vm(box, 10)
+    run_vm(box, 10, 'persistent')
+    assert box.vm_sh(10, 'readlink /etc/resolv.conf') == '/etc/passwd\n'
+    # A guest that leads /etc elsewhere gains nothing, and starts.
+    box.vm_sh(10, 'mv /etc /etc2; ln -s /usr /etc; rm -f /usr/resolv.conf')
+    end_vm(box, 10)
+    run_vm(box, 10, 'persistent')
+    assert box.in_vm(10, ['test', '-e', '/usr/resolv.conf'], check=False).returncode == 1
+    end_vm(box, 10)
+
+
+def test_a_read_only_root(box):
+    run_vm(box, 11, 'readonly')
+    assert box.in_vm(11, ['sh', '-c', 'touch /etc/x'], check=False).returncode != 0
+    box.vm_sh(11, 'touch /tmp/x /run/x /var/x')
+    assert end_vm(box, 11).split()[0] == 'killed'
+
+
+def test_vms_survive_the_driver_and_are_adopted():
+    with NodeBox() as box:
+        box.image = box.add_image()
+        box.driver()
+        for vm in (1, 2, 3):
+            run_vm(box, vm)
+        box.drivers[-1].kill()
+        assert box.in_vm(1, ['true']).returncode == 0
+        os.kill(box.guard_pid(2), signal.SIGKILL)  # ends while nobody looks
+        os.kill(box.guard_pid(3), signal.SIGTERM)
+        wait_for(lambda: not box.guard_pid(3), what='VM 3 powered off')
+        driver = box.driver()
+        driver.order('running')
+        assert driver.expect('running') == '1'
+        assert box.traces(2) == [] and box.traces(3) == []
+        for vm in (1, 2, 3):
+            driver.order('adopt', vm)
+        driver.expect('adopted', 1)
+        assert driver.expect('ended', 2).split()[0] == 'crashed'
+        assert driver.expect('ended', 3).split()[0] == 'stopped'
+        assert box.in_vm(1, ['ping', '-c1', '-W2', GATEWAY]).returncode == 0
+        driver.order('term', 1)
+        assert driver.expect('gone', 1).split()[0] == 'stopped'
+        assert box.traces(1) == []
+
+
+def test_stray_links_are_swept_and_dnsmasq_comes_back():
+    with NodeBox() as box:
+        box.image = box.add_image()
+        box.sh('ip link add qvd77 type dummy')
+        driver = box.driver()
+        assert 'qvd77' not in box.sh('ip link')
+
+        def dnsmasq():
+            return [p for p, (argv, inside) in box.processes().items()
+                    if inside and argv[0] == 'dnsmasq']
+        first = wait_for(dnsmasq, what='dnsmasq')
+        os.kill(first[0], signal.SIGKILL)
+        driver.expect('log', 'dnsmasq ended (signal 9)')
+        wait_for(lambda: set(dnsmasq()) - set(first), what='dnsmasq again')
+        driver.order('quit', 'all')
+        driver.expect('stopped', 0)
+        assert 'qvd' not in box.nft('ruleset')
+
+
+@pytest.mark.parametrize('wrong, said', [
+    ('ip link del qvdnet0', 'there is no qvdnet0; make it: ip link add qvdnet0'),
+    ('ip addr flush dev qvdnet0', 'has no address'),
+    ('ip addr flush dev qvdnet0; ip addr add 10.9.0.1/24 dev qvdnet0', 'outside of the VMs'),
+    ('ip addr flush dev qvdnet0; ip addr add 10.3.15.60/24 dev qvdnet0', 'not below'),
+])
+def test_a_node_that_cannot_work_names_the_mend(box_without_vms, wrong, said):
+    box = box_without_vms
+    box.sh('ip link add qvdnet0 type bridge; true', check=False)
+    box.sh('ip addr add 10.3.15.1/24 dev qvdnet0; ip link set qvdnet0 up', check=False)
+    box.sh(wrong)
+    done = box.run([box.program('node-driver'), box.settings, box.libexec, box.data], check=False,
+                   stdin=open('/dev/null', encoding='ascii'))
+    assert done.returncode == 1 and said in done.stdout
+
+
+@pytest.fixture(name='box_without_vms', scope='module')
+def _box_without_vms():
+    with NodeBox() as box:
+        yield box
