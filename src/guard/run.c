@@ -218,6 +218,7 @@ static void write_record(const struct run *r, const char *end, const char *text)
         log_error("[vm:%llu] cannot write %s: %s", ID(r), path, strerror(-e));
 }
 
+/* Only its parent hears whether the first process powered off or was killed; LXC does not tell. */
 static void tell_end(const struct run *r)
 {
     bool ok = WIFEXITED(r->lxc_status) && WEXITSTATUS(r->lxc_status) == 0;
@@ -228,12 +229,11 @@ static void tell_end(const struct run *r)
         write_record(r, "reboot", "the guest asked for a reboot");
     else if (!r->started && !r->term)
         write_record(r, "failed", "lxc-start could not run it; see its log");
-    else if (ok || r->term)
-        write_record(r, "stopped", r->term ? "powered off as ordered" : "powered off by itself");
+    else if (ok || (r->term && !WIFSIGNALED(r->lxc_status)))
+        write_record(r, "stopped", r->term ? "powered off as ordered" : "its first process ended");
     else
         write_record(r, "crashed",
-                     WIFSIGNALED(r->lxc_status) ? "lxc-start was killed"
-                                                : "its first process was killed");
+                     WIFSIGNALED(r->lxc_status) ? "lxc-start was killed" : "lxc-start failed");
 }
 
 static must_check int begin(struct run *r, struct qvd_error *err)

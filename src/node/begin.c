@@ -134,12 +134,30 @@ static bool port_name(const char *name)
     return str_starts(name, "qvd") && str_to_u64(name + 3, INT64_MAX, &id) == 0;
 }
 
+/* A bridge takes the address of one of its ports, unless it was given one; whenever it changes, the
+ * kernel forgets all neighbours, permanent ones too. So it is given the one that it has. */
+static must_check int pin_bridge(const struct node *n, struct buf *out)
+{
+    char path[128], mac[18];
+    _cleanup_(free_p) char *text = NULL;
+
+    if (str_format(path, sizeof path, "/sys/class/net/%s/address", n->net.bridge) < 0)
+        return -ENAMETOOLONG;
+    int r = fs_read(path, 64, &text, NULL);
+    if (r == 0)
+        r = addr_mac(str_trim(text), mac);
+    return r < 0 ? r : buf_printf(out, "link set dev %s address %s\n", n->net.bridge, mac);
+}
+
 /* Links of VMs that do not run go; neighbours become those of the VMs that do. */
 static must_check int links_text(const struct node *n, struct buf *out)
 {
     struct if_nameindex *all = if_nameindex();
     const struct run_vm *vm;
-    int r = buf_printf(out, "neigh flush dev %s nud permanent\n", n->net.bridge);
+    int r = pin_bridge(n, out);
+
+    if (r == 0)
+        r = buf_printf(out, "neigh flush dev %s nud permanent\n", n->net.bridge);
 
     for (struct if_nameindex *i = all; r == 0 && i && i->if_name; i++)
         if (port_name(i->if_name) && !port_in_use(n, i->if_name))

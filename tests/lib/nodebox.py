@@ -2,16 +2,18 @@
 """A node without hkd and database: the room `node` behind tests/unit/node/node-driver, in private
 namespaces with a bridge of its own, and the ways to look at it from outside."""
 
+import atexit
 import contextlib
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 import time
 
-from farm import TOP, built_image, installed_tree
+from farm import TOP, installed_tree
 
 BASE_DIR = os.environ.get('QVD_TEST_DIR', '/var/tmp')
 BRIDGE = 'qvdnet0'
@@ -51,6 +53,32 @@ vm.serial.capture = 1
 '''
 
 
+_images = []
+
+
+def programs():
+    """Where the build has put the tests' own programs."""
+    folder = os.environ.get('QVD_BUILD') or os.path.dirname(installed_tree())
+    return os.path.join(folder, 'tests/unit/node')
+
+
+def plain_image():
+    """The minimal image with fake-vma instead of the VMA: built once a run of the tests."""
+    if not _images:
+        folder = os.path.join(TOP, 'build', 'images')
+        agent = os.path.join(folder, 'agent/usr/lib/qvd')
+        os.makedirs(agent, exist_ok=True)
+        for name in ('qvd-vma', 'qvd-vma-listener'):
+            shutil.copy(os.path.join(programs(), 'fake-vma'), os.path.join(agent, name))
+        out = os.path.join(folder, f'test-plain-{os.getpid()}.tar.zst')
+        subprocess.run([os.path.join(TOP, 'images', 'build'), 'minimal', '--vma',
+                        os.path.join(folder, 'agent'), '--out', out], check=True,
+                       stdout=subprocess.DEVNULL)
+        atexit.register(lambda: os.path.exists(out) and os.unlink(out))
+        _images.append(out)
+    return _images[0]
+
+
 def mac_of(ip):
     return '54:52:00:' + ':'.join(f'{int(p):02x}' for p in ip.split('.')[1:])
 
@@ -60,7 +88,9 @@ class Driver:
 
     def __init__(self, box):
         self.box = box
-        self.events = []
+        self.events = []  # all
+        self.waiting = []  # those that nobody has asked for
+        self.last = ''
         self.lines = queue.Queue()
         self.process = subprocess.Popen(
             box.inside([box.program('node-driver'), box.settings, box.libexec, box.data]),
@@ -78,29 +108,35 @@ class Driver:
         self.process.stdin.flush()
 
     def expect(self, *words, timeout=20):
-        """The rest of the next event that begins with the words; those before it are kept too."""
+        """The rest of the next event that begins with the words; the others wait for their turn."""
         start = ' '.join(str(w) for w in words)
         deadline = time.monotonic() + timeout
+        at = 0
         while True:
+            while at < len(self.waiting):
+                rest = self.waiting[at].split(' ', 1)[1]
+                if rest == start or rest.startswith(start + ' '):
+                    self.last = self.waiting.pop(at)
+                    return rest[len(start):].strip()
+                at += 1
             try:
                 line = self.lines.get(timeout=max(0.01, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f'no "{start}" within {timeout} s, but {self.events[-20:]}')
+                line = None
             if line is None:
-                raise AssertionError(f'the driver ended; no "{start}", but {self.events[-20:]}')
+                raise AssertionError(f'no "{start}" within {timeout} s, but {self.events[-20:]}')
             self.events.append(line)
-            rest = line.split(' ', 1)[1]
-            if rest == start or rest.startswith(start + ' '):
-                return rest[len(start):].strip()
+            self.waiting.append(line)
 
     def start(self, vm, image, *options, ip=None, di=1, memory=256, hypervisor='lxc'):
         ip = ip or f'10.3.15.{50 + vm}'
         self.order('start', vm, hypervisor, di, image, ip, mac_of(ip), memory, *options)
 
     def kill(self):
-        """As kill -9 of hkd: what it started must live on."""
-        self.process.kill()
-        self.process.wait()
+        """As kill -9 of hkd: what it started must live on. (The process that we know is nsenter.)"""
+        for pid in self.box.children(self.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
 
     def quit(self):
         if self.process.poll() is None:
@@ -159,10 +195,7 @@ class NodeBox:
         self.close()
 
     def program(self, name):
-        folder = os.path.dirname(self.tree)
-        if os.environ.get('QVD_TREE'):
-            folder = os.environ.get('QVD_BUILD', folder)
-        return os.path.join(folder, 'tests/unit/node', name)
+        return os.path.join(programs(), name)
 
     def inside(self, argv):
         return ['nsenter', '--target', str(self.pid), '--mount', '--net', '--pid', '--ipc', '--',
@@ -194,7 +227,7 @@ class NodeBox:
 
     def add_image(self, name='1-minimal.tar.zst', source=None):
         """Links a built image under that name in the images' folder; its name."""
-        source = source or built_image('minimal', self.tree)
+        source = source or plain_image()
         target = f'{self.storage}/images/{name}'
         try:
             os.link(source, target)

@@ -91,7 +91,7 @@ int dhcp_new(struct ev_loop *loop, const struct dhcp_settings *s, node_log_fn *l
 
     if (!d)
         return qvd_error_errno(err, ENOMEM, "dnsmasq");
-    *d = (struct dhcp){.loop = loop, .log = log, .log_arg = log_arg, .pause = PAUSE_MIN_MS};
+    *d = (struct dhcp){.loop = loop, .log = log, .log_arg = log_arg};
     buf_init(&text, 0);
     d->known = map_new_u64();
     int r = d->known ? dhcp_config(s, &text) : -ENOMEM;

@@ -74,16 +74,16 @@ static struct run *run_new(uint64_t id)
 {
     struct run *r = calloc(1, sizeof *r);
 
-    if (!r || map_put_u64(vms, id, r) < 0)
+    if (!r)
         abort();
     r->id = id;
     return r;
 }
 
-static void drop(struct run *r)
+static void keep(struct run *r)
 {
-    (void)map_take_u64(vms, r->id);
-    free(r);
+    if (map_put_u64(vms, r->id, r) < 0)
+        abort();
 }
 
 static bool has(char *words[], int n, const char *word)
@@ -116,8 +116,10 @@ static void order_start(char *words[], int n)
     struct run *r = run_new(id);
     if (node_vm_start(node, &spec, &fns, r, &r->vm, &err) < 0) {
         say("refused %" PRIu64 " %s", id, err.text);
-        drop(r);
+        free(r);
+        return;
     }
+    keep(r);
 }
 
 static void order_adopt(uint64_t id)
@@ -128,10 +130,11 @@ static void order_adopt(uint64_t id)
 
     if (node_vm_adopt(node, id, &fns, r, &r->vm, &e, &err) == 0) {
         say("adopted %" PRIu64 " %d", id, node_vm_pid(r->vm));
+        keep(r);
         return;
     }
     say("ended %" PRIu64 " %s %s", id, node_vm_end_to_string(e.end), e.text);
-    drop(r);
+    free(r);
 }
 
 static void order_running(void)
