@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+/* A client object, as the files of the library see it:
+ *   client.c    settings, states, the end          trust.c     who is trusted
+ *   connect.c   from a host's name to a connection  resolve.c   names, in a thread
+ *   request.c   list, stop, connect; refusals      params.c    what connect_to_vm is told
+ *   session.c   nxproxy and the relay              loop.c      the loop's public cover */
+
+#include <netdb.h>
+
+#include "base/buf.h"
+#include "client/qvdclient.h"
+#include "ev/child.h"
+#include "ev/ev.h"
+#include "http/client.h"
+#include "stream/relay.h"
+#include "stream/tls.h"
+#include "wire/l7r.h"
+
+struct resolver;
+
+/* What is wanted of the server next. */
+enum client_goal { GOAL_LIST, GOAL_STOP, GOAL_CONNECT };
+
+/* A certificate that was accepted for now, or is asked about. */
+struct client_cert {
+    char fingerprint[65];
+    int faults[TLS_FAULTS_MAX];
+    size_t n_faults;
+    char subject[256], issuer[256], not_before[32], not_after[32];
+};
+
+/* nxproxy and what belongs to it; all empty without a session. */
+struct client_session {
+    char dir[96]; /* private, "" when there is none */
+    struct stream *server;
+    int listen_fd;
+    struct ev_io *listen_io;
+    struct ev_child *child;
+    struct ev_io *errors_io;
+    int errors_fd;
+    char last_error[200]; /* nxproxy's last line */
+    struct stream_relay *relay;
+    struct stream_relay_stats stats;
+    int64_t started_ms;
+    int child_status;
+    bool nx_ended_first, ended_by_us; /* us: by a signal */
+};
+
+struct qvdclient {
+    struct ev_loop *loop;
+    const struct qvdclient_callbacks *cb;
+    void *arg;
+    char *options[QVDCLIENT_OPTION_MAX];
+    enum qvdclient_state state;
+    enum client_goal goal;
+    struct ev_timer *timer;
+    struct ev_deferred later;
+    void (*later_fn)(struct qvdclient *c);
+
+    char host_port[300];
+    char *password;
+    struct resolver *resolver;
+    struct addrinfo *addresses, *next_address;
+    struct tls_context *tls;
+    struct stream *stream;    /* until it is open */
+    struct http_client *http; /* then */
+    bool reused;              /* the connection has answered before */
+    bool retried;
+    struct client_cert cert, accepted_now;
+
+    struct wire_vm *vms;
+    size_t n_vms;
+    uint64_t vm_id;
+    struct client_session session;
+
+    enum qvdclient_result result;
+    char text[400];
+};
+
+/* client.c */
+const char *client_option(const struct qvdclient *c, enum qvdclient_option o); /* "" when unset */
+bool client_flag(const struct qvdclient *c, enum qvdclient_option o);
+void client_set_state(struct qvdclient *c, enum qvdclient_state state);
+void client_debug(struct qvdclient *c, const char *fmt, ...) printf_like(2, 3);
+/* From anywhere: takes everything down; ended() follows when nxproxy has ended too. The first call
+ * counts. */
+void client_end(struct qvdclient *c, enum qvdclient_result result, const char *fmt, ...)
+    printf_like(3, 4);
+/* fn at the end of this turn. */
+void client_later(struct qvdclient *c, void (*fn)(struct qvdclient *c));
+bool client_over(const struct qvdclient *c);
+/* Everything has been taken down: tells ended(). */
+void client_finished(struct qvdclient *c);
+
+/* connect.c */
+void client_connect(struct qvdclient *c);
+void client_disconnect(struct qvdclient *c);
+
+/* request.c: makes the request of c->goal, over a new connection if there is none. */
+void client_ask(struct qvdclient *c);
+/* A connection is there. */
+void client_connected(struct qvdclient *c);
+extern const struct http_client_ops client_http_ops;
+
+/* params.c: the target of connect_to_vm. 0, -ENOMEM. */
+must_check int client_connect_target(struct qvdclient *c, struct buf *out);
+
+/* session.c */
+void client_session_start(struct qvdclient *c, struct stream *s);
+/* Takes it down: the relay at once, nxproxy by and by. True: nothing is left. */
+bool client_session_end(struct qvdclient *c);
+/* TERM, and KILL the next time. */
+void client_session_kill(struct qvdclient *c);
+/* At once and for good, nxproxy killed. */
+void client_session_drop(struct qvdclient *c);
+/* Is the program there? */
+bool client_session_possible(struct qvdclient *c);
+
+/* trust.c */
+enum client_trust { TRUST_NO, TRUST_YES, TRUST_CHANGED };
+enum client_trust client_trust_check(struct qvdclient *c, const struct client_cert *cert);
+/* 0 or -errno. */
+must_check int client_trust_add(struct qvdclient *c, const struct client_cert *cert);
+/* Hex digits of two fingerprints, whatever their case, colons and blanks. */
+bool client_fingerprint_equal(const char *a, const char *b);
+/* A new path below the person's home; NULL. */
+must_check char *client_home_path(const char *name);
+
+/* resolve.c: 0 and done later, or -ENOMEM. list: freeaddrinfo(), NULL with the reason. */
+typedef void resolver_fn(void *arg, struct addrinfo *list, const char *why);
+must_check int resolver_start(struct ev_loop *loop, const char *host, const char *port,
+                              resolver_fn *done, void *arg, struct resolver **ret_resolver);
+struct resolver *resolver_free(struct resolver *r);
+
+/* loop.c */
+struct ev_loop *client_loop(struct qvdclient_loop *loop);

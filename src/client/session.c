@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* The desktop: nxproxy as a child that finds us by a unix socket in a private folder, and the relay
+ * between it and the server. */
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/str.h"
+#include "client/client-internal.h"
+
+#define NX_START_MS 30000
+#define NX_EOF_MS 700   /* its connection's end ends it as a rule */
+#define NX_TERM_MS 2000 /* then TERM, then KILL */
+#define HALF_CLOSE_MS 3000
+#define QUICK_MS 5000 /* a session that ends sooner by nxproxy has not been one */
+
+bool client_session_possible(struct qvdclient *c)
+{
+    const char *name = client_option(c, QVDCLIENT_NXPROXY), *path = getenv("PATH");
+    char file[1024];
+
+    if (strchr(name, '/'))
+        return access(name, X_OK) == 0;
+    for (const char *at = path ? path : "/usr/bin:/bin"; *at;) {
+        size_t n = strcspn(at, ":");
+        if (str_format(file, sizeof file, "%.*s/%s", (int)n, at, name) == 0 &&
+            access(file, X_OK) == 0)
+            return true;
+        at += n + (at[n] == ':');
+    }
+    return false;
+}
+
+/* --- the private folder ----------------------------------------------------------------------- */
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)remove(path);
+    return 0;
+}
+
+static void remove_dir(struct client_session *s)
+{
+    if (s->dir[0])
+        (void)nftw(s->dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    s->dir[0] = '\0';
+}
+
+/* In the person's runtime folder, else /tmp: short enough for a socket's name, and without what
+ * would end a value of an NX option. */
+static must_check int make_dir(struct client_session *s)
+{
+    const char *base = getenv("XDG_RUNTIME_DIR");
+
+    if (!base || base[0] != '/' || strlen(base) > 60 || strpbrk(base, ",:= ") ||
+        access(base, W_OK | X_OK) < 0)
+        base = "/tmp";
+    if (str_format(s->dir, sizeof s->dir, "%s/qvdclient-XXXXXX", base) < 0)
+        return -ENAMETOOLONG;
+    if (!mkdtemp(s->dir)) {
+        int r = -errno;
+        s->dir[0] = '\0';
+        return r;
+    }
+    return 0;
+}
+
+static must_check int listen_there(struct client_session *s, char *path, size_t size)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+    if (str_format(path, size, "%s/nx", s->dir) < 0 ||
+        str_copy(addr.sun_path, sizeof addr.sun_path, path) < 0)
+        return -ENAMETOOLONG;
+    s->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->listen_fd < 0 || bind(s->listen_fd, (struct sockaddr *)&addr, sizeof addr) < 0 ||
+        listen(s->listen_fd, 1) < 0)
+        return -errno;
+    return 0;
+}
+
+/* --- nxproxy ---------------------------------------------------------------------------------- */
+
+/* What it gets of our environment: nothing that it does not need, and no password. */
+static char **make_env(struct qvdclient *c)
+{
+    static const char *const kept[] = {"PATH", "HOME",   "USER",       "LOGNAME",
+                                       "LANG", "LC_ALL", "XAUTHORITY", "XAUTHLOCALHOSTNAME",
+                                       "TZ"};
+    char **env = calloc(ARRAY_SIZE(kept) + 6, sizeof *env);
+    size_t n = 0;
+
+    if (!env)
+        return NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
+        if (getenv(kept[i]))
+            env[n++] = str_printf("%s=%s", kept[i], getenv(kept[i]));
+    const char *display = client_option(c, QVDCLIENT_DISPLAY);
+    if (!*display && getenv("DISPLAY"))
+        display = getenv("DISPLAY");
+    env[n++] = str_printf("DISPLAY=%s", display);
+    env[n++] = str_printf("NX_ROOT=%s", c->session.dir);
+    env[n++] = str_printf("NX_TEMP=%s", c->session.dir);
+    env[n++] = str_printf("NX_HOME=%s", c->session.dir);
+    env[n++] = strdup("NX_CLIENT=/bin/true"); /* its dialogs are not ours */
+    return env;
+}
+
+static void free_env(char **env)
+{
+    for (size_t i = 0; env && env[i]; i++)
+        free(env[i]);
+    free(env);
+}
+
+/* Keeps the last line that says something: it tells the person why nxproxy failed. */
+static void on_errors(void *arg, unsigned events)
+{
+    struct qvdclient *c = arg;
+    struct client_session *s = &c->session;
+    char text[2048], *rest = text, *line;
+    ssize_t n = read(s->errors_fd, text, sizeof text - 1);
+
+    if (n <= 0) {
+        s->errors_io = ev_io_free(s->errors_io);
+        s->errors_fd = fd_close(s->errors_fd);
+        return;
+    }
+    text[n] = '\0';
+    while ((line = strsep(&rest, "\n"))) {
+        line = str_trim(line);
+        for (char *p = line; *p; p++)
+            if ((unsigned char)*p < ' ' || *p == 0x7f)
+                *p = '?';
+        if (!*line)
+            continue;
+        client_debug(c, "nxproxy: %s", line);
+        if (strncmp(line, "Error:", 6) == 0 || strncmp(s->last_error, "Error:", 6) != 0)
+            snprintf(s->last_error, sizeof s->last_error, "%.199s", line);
+    }
+}
+
+static void done_with_child(struct qvdclient *c)
+{
+    struct client_session *s = &c->session;
+
+    if (s->nx_ended_first && s->child_status != 0 && !s->ended_by_us && c->result == QVDCLIENT_OK &&
+        clock_ms() - s->started_ms < QUICK_MS) {
+        c->result = QVDCLIENT_SESSION;
+        snprintf(c->text, sizeof c->text, "the desktop could not be shown: %s",
+                 s->last_error[0] ? s->last_error : "nxproxy failed");
+    }
+    ev_timer_disarm(c->timer);
+    (void)client_session_end(c);
+    client_finished(c);
+}
+
+static void on_child(void *arg, int status)
+{
+    struct qvdclient *c = arg;
+    struct client_session *s = &c->session;
+    char text[32];
+
+    if (s->errors_fd >= 0)
+        on_errors(c, EV_IO_IN);
+    client_debug(c, "nxproxy ended: %s", ev_child_status_text(status, text, sizeof text));
+    s->child = ev_child_free(s->child);
+    s->child_status = status;
+    if (c->state == QVDCLIENT_STARTING_NX)
+        client_end(c, QVDCLIENT_SESSION, "nxproxy failed: %s",
+                   s->last_error[0] ? s->last_error : text);
+    else if (c->state == QVDCLIENT_ENDING && !s->relay && !s->server)
+        done_with_child(c);
+    /* While connected the relay sees its end too, and tells. */
+}
+
+static must_check int spawn(struct qvdclient *c, const char *socket_path, struct qvd_error *err)
+{
+    struct client_session *s = &c->session;
+    const char *more = client_option(c, QVDCLIENT_NXPROXY_OPTIONS), *name = strrchr(s->dir, '-');
+    _cleanup_(free_p) char *display = str_printf("nx/nx,connect=unix:%s,root=%s,id=qvd%s%s%s:40",
+                                                 socket_path, s->dir, name, *more ? "," : "", more);
+    const char *argv[] = {"nxproxy", "-S", display, NULL};
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return qvd_error_errno(err, errno, "nxproxy");
+    s->errors_fd = fds[0];
+    char **env = make_env(c);
+    struct ev_child_fd child_fds[] = {
+        {fds[1], 1},
+        {fds[1], 2}
+    };
+    struct ev_child_spec spec = {.path = client_option(c, QVDCLIENT_NXPROXY),
+                                 .argv = argv,
+                                 .envp = (const char *const *)env,
+                                 .fds = child_fds,
+                                 .n_fds = 2,
+                                 .death_signal = SIGTERM,
+                                 .new_session = true};
+    int r = env && display ? fs_set_nonblock(fds[0]) : -ENOMEM;
+    if (r >= 0)
+        r = ev_io_new(c->loop, s->errors_fd, EV_IO_IN, on_errors, c, &s->errors_io);
+    if (r < 0)
+        qvd_error_errno(err, r, "nxproxy");
+    else
+        r = ev_child_spawn(c->loop, &spec, on_child, c, &s->child, err);
+    close(fds[1]);
+    free_env(env);
+    return r;
+}
+
+/* --- the relay -------------------------------------------------------------------------------- */
+
+static void on_relay_done(void *owner, const struct stream_relay_stats *stats,
+                          const struct qvd_error *why)
+{
+    struct qvdclient *c = owner;
+    struct client_session *s = &c->session;
+
+    s->stats = *stats;
+    s->relay = stream_relay_free(s->relay);
+    s->nx_ended_first = stats->ended == STREAM_B;
+    client_debug(c, "session: %llu bytes in, %llu out: %s",
+                 (unsigned long long)stats->bytes[STREAM_A],
+                 (unsigned long long)stats->bytes[STREAM_B], why->text);
+    if (why->code && why->code != -ETIMEDOUT && !s->nx_ended_first)
+        client_end(c, QVDCLIENT_SESSION, "the connection to %s broke: %s", c->host_port, why->text);
+    else if (!s->nx_ended_first && stats->bytes[STREAM_A] == 0)
+        client_end(c, QVDCLIENT_SESSION, "%s ended the session before the desktop came",
+                   c->host_port);
+    else
+        client_end(c, QVDCLIENT_OK, s->nx_ended_first ? "disconnected" : "the session has ended");
+}
+
+static void on_listen(void *arg, unsigned events)
+{
+    struct qvdclient *c = arg;
+    struct client_session *s = &c->session;
+    struct stream *local;
+    int fd = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+    if (fd < 0)
+        return;
+    s->listen_io = ev_io_free(s->listen_io);
+    s->listen_fd = fd_close(s->listen_fd);
+    ev_timer_disarm(c->timer);
+    int r = stream_new(c->loop, fd, NULL, 0, NULL, NULL, &local);
+    if (r >= 0)
+        r = stream_relay_start(c->loop, TAKE_PTR(s->server), local, HALF_CLOSE_MS, on_relay_done, c,
+                               &s->relay);
+    if (r < 0) {
+        client_end(c, QVDCLIENT_FAILED, "%s", strerror(-r));
+        return;
+    }
+    s->started_ms = clock_ms();
+    client_set_state(c, QVDCLIENT_CONNECTED);
+}
+
+void client_session_start(struct qvdclient *c, struct stream *stream)
+{
+    struct client_session *s = &c->session;
+    char path[sizeof s->dir + 8];
+    struct qvd_error err;
+
+    s->server = stream;
+    client_set_state(c, QVDCLIENT_STARTING_NX);
+    int r = make_dir(s);
+    if (r >= 0)
+        r = listen_there(s, path, sizeof path);
+    if (r >= 0)
+        r = ev_io_new(c->loop, s->listen_fd, EV_IO_IN, on_listen, c, &s->listen_io);
+    if (r < 0)
+        qvd_error_errno(&err, r, "the socket for nxproxy");
+    else
+        r = spawn(c, path, &err);
+    if (r < 0)
+        client_end(c, QVDCLIENT_FAILED, "%s", err.text);
+    else
+        ev_timer_arm(c->timer, NX_START_MS);
+}
+
+void client_session_kill(struct qvdclient *c)
+{
+    struct client_session *s = &c->session;
+    int signo = s->ended_by_us ? SIGKILL : SIGTERM;
+
+    if (!s->child || ev_child_pid(s->child) <= 0)
+        return;
+    client_debug(c, "nxproxy does not end: signal %d", signo);
+    s->ended_by_us = true;
+    /* It is the leader of a group: helpers of its own go with it. */
+    (void)kill(-ev_child_pid(s->child), signo);
+    if (signo == SIGTERM)
+        ev_timer_arm(c->timer, NX_TERM_MS);
+}
+
+static void close_all(struct client_session *s)
+{
+    s->listen_io = ev_io_free(s->listen_io);
+    s->listen_fd = fd_close(s->listen_fd);
+    s->server = stream_free(s->server);
+    if (s->relay)
+        s->stats = *stream_relay_stats(s->relay);
+    s->relay = stream_relay_free(s->relay);
+}
+
+static void forget(struct client_session *s)
+{
+    s->errors_io = ev_io_free(s->errors_io);
+    s->errors_fd = fd_close(s->errors_fd);
+    remove_dir(s);
+}
+
+bool client_session_end(struct qvdclient *c)
+{
+    struct client_session *s = &c->session;
+
+    close_all(s);
+    if (!s->child) {
+        forget(s);
+        return true;
+    }
+    if (s->started_ms)
+        ev_timer_arm(c->timer, NX_EOF_MS);
+    else
+        client_session_kill(c);
+    return false;
+}
+
+void client_session_drop(struct qvdclient *c)
+{
+    struct client_session *s = &c->session;
+    pid_t pid = s->child ? ev_child_pid(s->child) : -1;
+
+    close_all(s);
+    if (pid > 0) {
+        (void)kill(-pid, SIGKILL);
+        s->child = ev_child_free(s->child);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    forget(s);
+}
