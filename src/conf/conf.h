@@ -32,6 +32,7 @@ enum conf_type {
     CONF_LIST,     /* words separated by commas or blanks */
     CONF_SECRET,   /* text that is never shown */
     CONF_OBSOLETE, /* accepted with a warning; text names the successor */
+    CONF_RESERVED, /* accepted with a warning: nobody asks for it yet */
     CONF_TYPE_MAX
 };
 

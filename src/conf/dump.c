@@ -92,7 +92,7 @@ void conf_print_template(unsigned file, const char *name, FILE *out)
     for (size_t i = 0; i < n; i++) {
         const struct conf_key *k = &keys[i];
 
-        if (!(k->files & file) || k->type == CONF_OBSOLETE)
+        if (!(k->files & file) || k->type >= CONF_OBSOLETE)
             continue;
         fprintf(out, "\n# %s.\n# (", k->text);
         print_allowed(k, out);

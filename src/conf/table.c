@@ -111,7 +111,7 @@ const char *conf_nearest(const char *name)
     for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
         unsigned distance;
 
-        if (table[i].type == CONF_OBSOLETE || conf_is_pattern(&table[i]))
+        if (table[i].type >= CONF_OBSOLETE || conf_is_pattern(&table[i]))
             continue;
         distance = str_distance(name, table[i].key);
         if (distance < best_distance) {
@@ -313,10 +313,19 @@ bool conf_list_next(const char *list, const char **at, char *dst, size_t size)
 const char *conf_type_name(enum conf_type t)
 {
     static const char *const names[CONF_TYPE_MAX] = {
-        [CONF_STR] = "text",    [CONF_INT] = "number",    [CONF_REAL] = "decimal number",
-        [CONF_BOOL] = "0 or 1", [CONF_CHOICE] = "choice", [CONF_DURATION] = "time",
-        [CONF_PATH] = "path",   [CONF_IP] = "address",    [CONF_ADDRESS] = "listening address",
-        [CONF_LIST] = "list",   [CONF_SECRET] = "secret", [CONF_OBSOLETE] = "obsolete",
+        [CONF_STR] = "text",
+        [CONF_INT] = "number",
+        [CONF_REAL] = "decimal number",
+        [CONF_BOOL] = "0 or 1",
+        [CONF_CHOICE] = "choice",
+        [CONF_DURATION] = "time",
+        [CONF_PATH] = "path",
+        [CONF_IP] = "address",
+        [CONF_ADDRESS] = "listening address",
+        [CONF_LIST] = "list",
+        [CONF_SECRET] = "secret",
+        [CONF_OBSOLETE] = "obsolete",
+        [CONF_RESERVED] = "reserved",
     };
 
     return (unsigned)t < CONF_TYPE_MAX ? names[t] : NULL;

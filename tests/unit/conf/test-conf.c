@@ -83,8 +83,7 @@ static void test_types(void **state)
                           "hkd.heartbeat.interval = 500ms\n"
                           "l7r.limit.head = 2.5\n"
                           "l7r.loadbalancer.plugin.default.weight.ram = 0.25\n"
-                          "log.level = debug\n"
-                          "vm.stop_after_disconnect = -1\n");
+                          "log.level = debug\n");
 
     assert_false(conf_bool(c, "l7r.use_ssl"));
     assert_true(conf_bool(c, "vm.overlay.persistent"));
@@ -93,7 +92,6 @@ static void test_types(void **state)
     assert_int_equal(conf_ms(c, "l7r.limit.head"), 2500);
     assert_true(conf_real(c, "l7r.loadbalancer.plugin.default.weight.ram") == 0.25);
     assert_string_equal(conf_str(c, "log.level"), "debug");
-    assert_int_equal(conf_int(c, "vm.stop_after_disconnect"), -1);
     assert_true(conf_is_set(c, "log.level"));
     assert_false(conf_is_set(c, "l7r.port"));
     conf_free(c);
@@ -149,14 +147,15 @@ static void test_limits(void **state)
 static void test_unknown(void **state)
 {
     struct conf *c = load("l7r.prot = 1\nqwertzuiop = 1\nlog4perl.rootLogger = DEBUG, SYSLOG\n"
-                          "l7r.auth.mode = basic\n");
+                          "l7r.auth.mode = basic\nvm.stop_after_disconnect = 5\n");
 
     assert_string_equal(
         told, "node.conf:1: unknown key l7r.prot; did you mean l7r.port?\n"
               "node.conf:2: unknown key qwertzuiop\n"
               "node.conf:3: log4perl.rootLogger is obsolete, ignoring it: use log.filename and "
               "log.level\n"
-              "node.conf:4: l7r.auth.mode is obsolete, ignoring it: use l7r.auth.plugins\n");
+              "node.conf:4: l7r.auth.mode is obsolete, ignoring it: use l7r.auth.plugins\n"
+              "node.conf:5: vm.stop_after_disconnect has no effect in this version\n");
     assert_string_equal(conf_custom(c, -1, "qwertzuiop"), "1");
     assert_null(conf_custom(c, -1, "other"));
     conf_free(c);
@@ -290,7 +289,7 @@ static void test_table(void **state)
         assert_true(k->text && *k->text && !str_ends(k->text, "."));
         if (k->def && conf_check(k, k->def, &err) < 0 && *k->def)
             fail_msg("default: %s", err.text);
-        if (k->type == CONF_OBSOLETE)
+        if (k->type >= CONF_OBSOLETE)
             continue;
         if (k->type == CONF_INT || k->type == CONF_DURATION) {
             const char *unit = k->type == CONF_DURATION ? "ms" : "";
