@@ -300,7 +300,7 @@ struct store_call *store_l7r_settings(struct db *db, store_l7r_settings_fn *fn, 
     s->fn.settings = fn;
     return simple_send(db, s,
                        "SELECT key, value FROM configs WHERE tenant_id = -1"
-                       " AND (key LIKE 'l7r.%' OR key LIKE 'log.%') ORDER BY key",
+                       " AND key LIKE 'l7r.%' ORDER BY key",
                        DB_NO_PARAMS);
 }
 

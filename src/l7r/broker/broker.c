@@ -65,8 +65,6 @@ static void have_config(void *arg, int r, const struct qvd_error *err)
 
     if (r < 0)
         log_warning("the settings of the database stay as they were: %s", err->text);
-    else
-        log_set_level(log_level_from_string(conf_str(b->conf, "log.level")));
     if (r < 0 || !store_l7r_settings(b->db, have_settings, b))
         loaded(b);
 }

@@ -91,7 +91,6 @@ static int on_settings(void *owner, const void *msg, int *fd)
     int r = context_take_settings(m, msg, *fd);
     conf_on_change(m->conf, NULL, NULL);
     if (changed) {
-        log_set_level(log_level_from_string(conf_str(m->conf, "log.level")));
         workers_tell(m);
         workers_start(m);
     }

@@ -66,7 +66,8 @@ static void done(void *owner, const struct stream_relay_stats *stats, const stru
 {
     struct relay *r = owner;
 
-    if (why->code)
+    /* -ETIMEDOUT: the other side did not follow. */
+    if (why->code && why->code != -ETIMEDOUT)
         (void)snprintf(r->reason, sizeof r->reason, "%s", why->text);
     else
         (void)snprintf(r->reason, sizeof r->reason, "closed by the %s",
