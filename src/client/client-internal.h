@@ -5,11 +5,13 @@
  *   client.c    settings, states, the end          trust.c     who is trusted
  *   connect.c   from a host's name to a connection  resolve.c   names, in a thread
  *   request.c   list, stop, connect; refusals      params.c    what connect_to_vm is told
- *   session.c   nxproxy and the relay              loop.c      the loop's public cover */
+ *   session.c   nxproxy and the relay              loop.c      the loop's public cover
+ *   display.c   the X display                      xauth.c     its name and cookie */
 
 #include <netdb.h>
 
 #include "base/buf.h"
+#include "client/display.h"
 #include "client/qvdclient.h"
 #include "ev/child.h"
 #include "ev/ev.h"
@@ -40,7 +42,9 @@ struct client_session {
     struct ev_child *child;
     struct ev_io *errors_io;
     int errors_fd;
-    char last_error[200]; /* nxproxy's last line */
+    char line[300]; /* of nxproxy's output, not ended yet */
+    size_t line_len;
+    char last_error[200];
     struct stream_relay *relay;
     struct stream_relay_stats stats;
     int64_t started_ms;
@@ -73,6 +77,8 @@ struct qvdclient {
     struct wire_vm *vms;
     size_t n_vms;
     uint64_t vm_id;
+    struct client_display *display;
+    char display_name[300]; /* what nxproxy is told */
     struct client_session session;
 
     enum qvdclient_result result;

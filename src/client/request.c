@@ -97,23 +97,39 @@ void client_connected(struct qvdclient *c)
 
 /* --- choosing --------------------------------------------------------------------------------- */
 
+static void on_display(void *arg, const char *name, const char *why)
+{
+    struct qvdclient *c = arg;
+
+    if (!name)
+        client_end(c, QVDCLIENT_FAILED, "%s", why);
+    else if (str_copy(c->display_name, sizeof c->display_name, name) < 0)
+        client_end(c, QVDCLIENT_FAILED, "the name of the X display is too long");
+    else
+        client_later(c, client_ask);
+}
+
+/* Before the server is asked: a desktop that nobody can see must not be started. */
 static void want(struct qvdclient *c, const struct wire_vm *vm)
 {
-    const char *display = getenv("DISPLAY");
+    const char *display = client_option(c, QVDCLIENT_DISPLAY);
 
-    /* Before the server is asked: a desktop that nobody can see must not be started. */
-    if (!*client_option(c, QVDCLIENT_DISPLAY) && (!display || !*display)) {
-        client_end(c, QVDCLIENT_FAILED, "no X display: DISPLAY is not set");
-        return;
-    }
-    if (!client_session_possible(c)) {
-        client_end(c, QVDCLIENT_FAILED, "%s is not there: install the package nxproxy",
-                   client_option(c, QVDCLIENT_NXPROXY));
-        return;
-    }
+    if (!*display && getenv("DISPLAY"))
+        display = getenv("DISPLAY");
     c->vm_id = vm->id;
     c->goal = client_flag(c, QVDCLIENT_RESTART) ? GOAL_STOP : GOAL_CONNECT;
-    client_later(c, client_ask);
+    if (!*display) {
+        client_end(c, QVDCLIENT_FAILED, "no X display: DISPLAY is not set");
+    } else if (!client_session_possible(c)) {
+        client_end(c, QVDCLIENT_FAILED, "%s is not there: install the package nxproxy",
+                   client_option(c, QVDCLIENT_NXPROXY));
+    } else {
+        c->display = client_display_free(c->display);
+        int r = client_display_open(c->loop, display, on_display, c, &c->display);
+        if (r < 0)
+            client_end(c, QVDCLIENT_FAILED, "the X display %s cannot be used: %s", display,
+                       r == -EINVAL ? "no such name of a display" : strerror(-r));
+    }
 }
 
 /* By id, else by name. */

@@ -101,10 +101,7 @@ static char **make_env(struct qvdclient *c)
     for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
         if (getenv(kept[i]))
             env[n++] = str_printf("%s=%s", kept[i], getenv(kept[i]));
-    const char *display = client_option(c, QVDCLIENT_DISPLAY);
-    if (!*display && getenv("DISPLAY"))
-        display = getenv("DISPLAY");
-    env[n++] = str_printf("DISPLAY=%s", display);
+    env[n++] = str_printf("DISPLAY=%s", c->display_name);
     env[n++] = str_printf("NX_ROOT=%s", c->session.dir);
     env[n++] = str_printf("NX_TEMP=%s", c->session.dir);
     env[n++] = str_printf("NX_HOME=%s", c->session.dir);
@@ -119,30 +116,42 @@ static void free_env(char **env)
     free(env);
 }
 
-/* Keeps the last line that says something: it tells the person why nxproxy failed. */
+/* A line of nxproxy; the last error tells the person why it failed. */
+static void take_error_line(struct qvdclient *c, char *line)
+{
+    struct client_session *s = &c->session;
+
+    line = str_trim(line);
+    for (char *p = line; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
+    if (!*line)
+        return;
+    client_debug(c, "nxproxy: %s", line);
+    if (str_starts(line, "Error:") || !str_starts(s->last_error, "Error:"))
+        snprintf(s->last_error, sizeof s->last_error, "%.*s", (int)sizeof s->last_error - 1, line);
+}
+
+/* It writes in small pieces: lines are put together again, long ones cut. */
 static void on_errors(void *arg, unsigned events)
 {
     struct qvdclient *c = arg;
     struct client_session *s = &c->session;
-    char text[2048], *rest = text, *line;
-    ssize_t n = read(s->errors_fd, text, sizeof text - 1);
+    char text[2048];
+    ssize_t n = read(s->errors_fd, text, sizeof text);
 
-    if (n <= 0) {
+    for (ssize_t i = 0; i < n; i++) {
+        if (text[i] != '\n' && s->line_len + 1 < sizeof s->line) {
+            s->line[s->line_len++] = text[i];
+            continue;
+        }
+        s->line[s->line_len] = '\0';
+        s->line_len = 0;
+        take_error_line(c, s->line);
+    }
+    if (n == 0 || (n < 0 && errno != EAGAIN)) {
         s->errors_io = ev_io_free(s->errors_io);
         s->errors_fd = fd_close(s->errors_fd);
-        return;
-    }
-    text[n] = '\0';
-    while ((line = strsep(&rest, "\n"))) {
-        line = str_trim(line);
-        for (char *p = line; *p; p++)
-            if ((unsigned char)*p < ' ' || *p == 0x7f)
-                *p = '?';
-        if (!*line)
-            continue;
-        client_debug(c, "nxproxy: %s", line);
-        if (strncmp(line, "Error:", 6) == 0 || strncmp(s->last_error, "Error:", 6) != 0)
-            snprintf(s->last_error, sizeof s->last_error, "%.199s", line);
     }
 }
 
@@ -211,6 +220,8 @@ static must_check int spawn(struct qvdclient *c, const char *socket_path, struct
         qvd_error_errno(err, r, "nxproxy");
     else
         r = ev_child_spawn(c->loop, &spec, on_child, c, &s->child, err);
+    if (r >= 0)
+        client_display_allow(c->display, ev_child_pid(s->child));
     close(fds[1]);
     free_env(env);
     return r;
@@ -311,8 +322,11 @@ static void close_all(struct client_session *s)
     s->relay = stream_relay_free(s->relay);
 }
 
-static void forget(struct client_session *s)
+static void forget(struct qvdclient *c)
 {
+    struct client_session *s = &c->session;
+
+    c->display = client_display_free(c->display);
     s->errors_io = ev_io_free(s->errors_io);
     s->errors_fd = fd_close(s->errors_fd);
     remove_dir(s);
@@ -324,7 +338,7 @@ bool client_session_end(struct qvdclient *c)
 
     close_all(s);
     if (!s->child) {
-        forget(s);
+        forget(c);
         return true;
     }
     if (s->started_ms)
@@ -346,5 +360,5 @@ void client_session_drop(struct qvdclient *c)
         while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
             ;
     }
-    forget(s);
+    forget(c);
 }

@@ -4,16 +4,19 @@
 import json
 import os
 import pty
+import secrets
 import select
 import signal
+import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
 
-from farm import installed_tree, wait_until
+from farm import XServer, installed_tree, wait_until
 from l7rscript import Pki, Server, basic, false_nxproxy, vm
 
 TREE = None
@@ -24,21 +27,28 @@ def pki(tmp_path_factory):
     return Pki(tmp_path_factory.mktemp('pki'))
 
 
+@pytest.fixture(scope='module')
+def screen():
+    server = XServer('640x480x24')
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def client(tmp_path):
+def client(tmp_path, screen):
     """Runs qvdclient with a home of its own."""
     global TREE  # pylint: disable=global-statement
     TREE = TREE or installed_tree()
-    return Client(tmp_path)
+    return Client(tmp_path, screen.display)
 
 
 class Client:
-    def __init__(self, folder):
+    def __init__(self, folder, display):
         self.home = str(folder / 'home')
         os.mkdir(self.home)
         self.runtime_dir = tempfile.TemporaryDirectory(prefix='qvdrun-')  # short, for a socket
         self.runtime = self.runtime_dir.name
-        self.env = {'PATH': os.environ['PATH'], 'HOME': self.home, 'DISPLAY': ':99', 'TZ': 'UTC',
+        self.env = {'PATH': os.environ['PATH'], 'HOME': self.home, 'DISPLAY': display, 'TZ': 'UTC',
                     'XDG_RUNTIME_DIR': self.runtime, 'QVDPASSWORD': 'secret',
                     'LC_ALL': 'C.UTF-8'}
         self.nxproxy, self.told_file = false_nxproxy(str(folder))
@@ -479,7 +489,7 @@ def test_a_session_from_end_to_end(client, pki):
                                 f'id=qvd-{root.rsplit("-", 1)[1]},cache=8M:40']
     assert told['mode'] == '0o40700' and root.startswith(client.runtime)
     assert not os.path.exists(root)
-    assert told['env']['NX_CLIENT'] == '/bin/true' and told['env']['DISPLAY'] == ':99'
+    assert told['env']['NX_CLIENT'] == '/bin/true' and told['env']['DISPLAY'] == client.env['DISPLAY']
     assert not any('secret' in value for value in told['env'].values())
     assert told['fds'] == ['0', '1', '2', '3']  # the last is the listing itself
     assert told['heard'] == 'NX-SERVER-HELLO BYE'
@@ -537,7 +547,6 @@ while s.recv(65536):
     got = []
 
     def script(c):
-        import threading  # pylint: disable=import-outside-toplevel
         c.request()
         c.vms(vm(7, 'desk'))
         c.request()
@@ -650,3 +659,148 @@ def test_no_secret_in_the_debug_output(client, pki):
                                     env={'QVDPASSWORD': 'Canary-4711'})
         assert status == 0
         assert 'TLSv1.3' in err and 'Canary' not in err and basic('alice', 'Canary-4711') not in err
+
+
+# -- the X display, with a real nxagent ------------------------------------------------------------
+
+class LockedScreen:
+    """An X server that lets nobody in without its cookie."""
+
+    def __init__(self, folder):
+        self.authority = os.path.join(folder, 'authority')
+        server = os.path.join(folder, 'server-authority')
+        cookie = secrets.token_hex(16)
+        read_end, write_end = os.pipe()
+        # The number is the server's choice, and the cookie must be there before it: for any number.
+        write_authority(server, '', cookie)
+        self.process = subprocess.Popen(
+            ['Xvfb', '-displayfd', str(write_end), '-screen', '0', '640x480x24', '-nolisten', 'tcp',
+             '-noreset', '-auth', server], pass_fds=[write_end], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(write_end)
+        with os.fdopen(read_end) as f:
+            number = f.readline().strip()
+        self.display = ':' + number
+        write_authority(self.authority, '99', secrets.token_hex(16), 'ab')
+        write_authority(self.authority, number, cookie, 'ab')
+
+    def windows(self):
+        out = subprocess.run(['xwininfo', '-display', self.display, '-root', '-tree'],
+                             env={**os.environ, 'XAUTHORITY': self.authority},
+                             capture_output=True, text=True, check=False).stdout
+        return out
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def write_authority(path, number, cookie, mode='wb'):
+    """An entry of an Xauthority file: family, address, number, name, data (FamilyLocal: 256)."""
+    def field(data):
+        return len(data).to_bytes(2, 'big') + data
+    with open(path, mode) as f:
+        f.write((256).to_bytes(2, 'big') + field(os.uname().nodename.encode()) +
+                field(number.encode()) + field(b'MIT-MAGIC-COOKIE-1') +
+                field(bytes.fromhex(cookie)))
+
+
+@pytest.fixture
+def locked(tmp_path):
+    os.mkdir(tmp_path / 'locked')
+    server = LockedScreen(str(tmp_path / 'locked'))
+    yield server
+    server.close()
+
+
+class Agent:
+    """A real nxagent that waits on a unix socket; script() is a server that connects to it."""
+
+    def __init__(self, folder):
+        self.socket = os.path.join(folder, 'agent')
+        number = 3000 + os.getpid() % 20000
+        self.log = os.path.join(folder, 'agent.log')
+        with open(self.log, 'wb') as log:
+            self.process = subprocess.Popen(
+                ['nxagent', f':{number}', '-ac', '-name', 'QVD', '-nolisten', 'tcp', '-display',
+                 f'nx/nx,listen=unix:{self.socket},link=local,geometry=400x300:{number}'],
+                env={**os.environ, 'HOME': folder, 'NX_CLIENT': '/bin/true'}, stdout=log,
+                stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        wait_until(lambda: os.path.exists(self.socket), 20, 'nxagent')
+
+    def script(self, c):
+        c.request()
+        c.vms(vm(7, 'desk'))
+        c.request()
+        c.switch()
+        agent = socket.socket(socket.AF_UNIX)
+        agent.connect(self.socket)
+        threading.Thread(target=pump, args=(agent, c.sock), daemon=True).start()
+        pump(c.sock, agent)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait(10)
+
+
+def pump(source, target):
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+@pytest.fixture
+def agent():
+    with tempfile.TemporaryDirectory(prefix='qvdagent-') as folder:
+        made = Agent(folder)
+        yield made
+        made.close()
+
+
+def test_a_real_agent_shows_its_window(client, pki, agent, screen):
+    with tls(pki, agent.script) as server:
+        process = client.start(server, '--ca', pki.path('ca.pem'), '--nxproxy', 'nxproxy')
+        wait_until(lambda: 'QVD' in screen.windows(), 20, 'the window')
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(10) == 0
+        wait_until(lambda: 'QVD' not in screen.windows(), 10, 'the window to go')
+
+
+def test_a_display_that_demands_a_cookie(client, pki, agent, locked):
+    with tls(pki, agent.script) as server:
+        process = client.start(server, '--ca', pki.path('ca.pem'), '--nxproxy', 'nxproxy',
+                               env={'DISPLAY': locked.display, 'XAUTHORITY': locked.authority})
+        wait_until(lambda: '"QVD"' in locked.windows(), 20, 'the window', interval=0.1)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_a_display_that_refuses_us(client, pki, locked):
+    with tls(pki, list_only(vm(7, 'desk'))) as server:
+        for env in ({'DISPLAY': locked.display}, {'DISPLAY': ':59000'}, {'DISPLAY': 'nonsense'}):
+            status, _, err = client.run(server, '--ca', pki.path('ca.pem'), env=env)
+            assert status == 1 and len(err.splitlines()) == 1
+            assert f'the X display {env["DISPLAY"]} cannot be used: ' in err
+        assert len(server.requests) == 3  # no desktop was asked for
+
+
+def test_the_door_to_a_display_is_for_nxproxy_only(client, pki, locked):
+    with tls(pki, one_session(end=False)) as server:
+        process = client.start(server, '--ca', pki.path('ca.pem'),
+                               env={'DISPLAY': locked.display, 'XAUTHORITY': locked.authority})
+        name = client.told()['env']['DISPLAY']
+        assert name != locked.display
+        stranger = socket.socket(socket.AF_UNIX)
+        stranger.connect(f'\0/tmp/.X11-unix/X{name[1:]}')
+        try:
+            stranger.sendall(b'l\0\x0b\0\0\0\0\0\0\0\0\0')
+            assert stranger.recv(100) == b''
+        except ConnectionError:
+            pass
+        stranger.close()
+        process.terminate()
+        assert process.wait(10) == 0

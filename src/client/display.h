@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+#pragma once
+
+/* The person's X display: asked beforehand whether it lets us in. One that wants a cookie gets a
+ * door: a display of our own, for our nxproxy only, that passes connections on with the cookie
+ * (nxproxy itself can only use one that the desktop's side knows too). */
+
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "ev/ev.h"
+
+struct client_display;
+
+/* name: what nxproxy is to use as DISPLAY; NULL: the display refuses us, why tells it in a line. */
+typedef void client_display_fn(void *arg, const char *name, const char *why);
+
+/* 0, and done later, once; -EINVAL: no such name; -ENOMEM. */
+must_check int client_display_open(struct ev_loop *loop, const char *name, client_display_fn *done,
+                                   void *arg, struct client_display **ret_display);
+/* Only this process may come through the door. */
+void client_display_allow(struct client_display *d, pid_t pid);
+struct client_display *client_display_free(struct client_display *d);
