@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -191,6 +192,23 @@ static void set_log(const struct conf *c, const char *program)
         log_warning("log.filename = %s: %s; logging to standard error", file, strerror(-r));
 }
 
+/* A file with passwords is for its owner only. */
+static void warn_if_open(const struct conf *c, const char *file)
+{
+    size_t n;
+    const struct conf_key *keys = conf_keys(&n);
+    struct stat st;
+
+    if (stat(file, &st) < 0 || !(st.st_mode & 0077))
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (keys[i].type == CONF_SECRET && str_starts(conf_source(c, &keys[i]), file)) {
+            log_warning("%s: others may read %s: chmod 0600 %s", conf_source(c, &keys[i]),
+                        keys[i].key, file);
+            return;
+        }
+}
+
 static const char *log_program; /* whose log conf_main_reload() opens again */
 
 struct conf *conf_main(const struct conf_program *p, int argc, char **argv, int *ret_status)
@@ -220,6 +238,7 @@ struct conf *conf_main(const struct conf_program *p, int argc, char **argv, int 
         log_error("%s", err.text);
         return NULL;
     }
+    warn_if_open(c, s.file ? s.file : default_file(p));
     if (s.dump)
         conf_dump(c, p->files, stdout);
     if (s.dump || s.check) {

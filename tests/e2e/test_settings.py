@@ -80,6 +80,15 @@ def test_dump(tree, tmp_path, program):
         done.stdout)
 
 
+def test_readable_passwords_are_told(tree, tmp_path):
+    path = conf(tmp_path, 'usr/lib/qvd/qvd-hkd', 'database.hkd.password = x\n')
+    told = f'{path}:6: others may read database.hkd.password: chmod 0600 {path}'
+    for mode, expected in ((0o600, False), (0o640, True), (0o604, True)):
+        os.chmod(path, mode)
+        done = run(tree, 'usr/lib/qvd/qvd-hkd', '-f', path, '--check-config')
+        assert done.returncode == 0 and (told in done.stderr) == expected
+
+
 @pytest.mark.parametrize('program', DAEMONS)
 def test_usage(tree, program):
     name = os.path.basename(program)
