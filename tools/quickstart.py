@@ -190,7 +190,7 @@ Your desktop is served at {values['l7r']}. To see it, on a machine with a displa
 or with a QVD client of your own: server {server}, port {port}, user {values['user']},
 password {values['password']} (also in {folder}/credentials).
 
-Administration: sudo ./quickstart --qa{option} vm list
+Administration: sudo ./quickstart{option} --qa vm list
 End, removing everything: sudo ./quickstart --down{option}
 ''', flush=True)
 

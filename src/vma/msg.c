@@ -21,17 +21,17 @@ static const struct ipc_field result_fields[] = {
     IPC_FIELD(struct vma_result, text, IPC_STR, WIRE_VMA_TEXT_MAX),
 };
 
-const struct ipc_message vma_hello_msg = {.type = 160,
+const struct ipc_message vma_hello_msg = {.type = 170,
                                           .name = "vma_hello",
                                           .size = sizeof(struct vma_hello),
                                           .fields = hello_fields,
                                           .n_fields = ARRAY_SIZE(hello_fields)};
-const struct ipc_message vma_order_msg = {.type = 161,
+const struct ipc_message vma_order_msg = {.type = 171,
                                           .name = "vma_order",
                                           .size = sizeof(struct vma_order),
                                           .fields = order_fields,
                                           .n_fields = ARRAY_SIZE(order_fields)};
-const struct ipc_message vma_result_msg = {.type = 162,
+const struct ipc_message vma_result_msg = {.type = 172,
                                            .name = "vma_result",
                                            .size = sizeof(struct vma_result),
                                            .fields = result_fields,

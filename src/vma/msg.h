@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-/* What qvd-vma's monitor (root) and its listener (no rights, parses) tell each other. Types 160 to
- * 169. */
+/* What qvd-vma's monitor (root) and its listener (no rights, parses) tell each other. Types 170 to
+ * 179. */
 
 #include "ipc/codec.h"
 #include "wire/vma.h"
