@@ -202,7 +202,8 @@ static void warn_if_open(const struct conf *c, const char *file)
     if (stat(file, &st) < 0 || !(st.st_mode & 0077))
         return;
     for (size_t i = 0; i < n; i++)
-        if (keys[i].type == CONF_SECRET && str_starts(conf_source(c, &keys[i]), file)) {
+        if (keys[i].type == CONF_SECRET && *conf_str(c, keys[i].key) &&
+            str_starts(conf_source(c, &keys[i]), file)) {
             log_warning("%s: others may read %s: chmod 0600 %s", conf_source(c, &keys[i]),
                         keys[i].key, file);
             return;

@@ -114,6 +114,7 @@ def test_templates(tree, tmp_path, name):
             'vm.network.', '#vm.network.').replace('database.host = localhost', '')):
         path = tmp_path / name
         path.write_text(content)
+        path.chmod(0o600)
         done = run(tree, 'usr/bin/qvd-deploy-db', '-f', str(path), '--check-config')
         assert (done.returncode, done.stderr) == (0, '')
 
