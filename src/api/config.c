@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "store/admin-config.h"
+#include "store/config.h"
 
 #define ALL_TENANTS (-1)
 
@@ -156,18 +157,16 @@ void api_config_list(struct api_request *q)
 
 /* Setting and taking away. */
 
-static void on_changed(void *arg, const struct admin_done *done)
+/* The change is in use here too, so that a list that follows shows it. */
+static void on_reloaded(void *arg, int r, const struct qvd_error *err)
 {
     struct api_request *q = arg;
     const char *key = q->path[1];
     const struct conf_key *k = conf_find(key);
-    json_t *out = json_pack("{s:s,s:I}", "key", key, "changed", (json_int_t)done->id);
+    json_t *out = json_pack("{s:s,s:I}", "key", key, "changed", (json_int_t)q->id);
 
-    if (done->status != ADMIN_OK) {
-        json_decref(out);
-        api_answer_error(q, done->status, &done->err);
-        return;
-    }
+    if (r < 0)
+        log_warning("settings not read from the database, ignoring: %s", err->text);
     log_info("[admin:%lld %s@%s] config %s %s", (long long)q->who.id, q->admin_name,
              q->admin_tenant, key, q->body ? "set" : "deleted");
     if (out && k)
@@ -182,20 +181,33 @@ static void on_changed(void *arg, const struct admin_done *done)
     api_answer_json(q, 200, out);
 }
 
+static void on_changed(void *arg, const struct admin_done *done)
+{
+    struct api_request *q = arg;
+
+    if (done->status != ADMIN_OK) {
+        api_answer_error(q, done->status, &done->err);
+        return;
+    }
+    q->id = done->id;
+    if (!store_config_load(q->api->db, q->api->conf, on_reloaded, q))
+        on_reloaded(q, 0, NULL);
+}
+
 static enum admin_status check_setting(const struct api_request *q, const char *value,
                                        struct qvd_error *err)
 {
     const char *key = q->path[1];
     const struct conf_key *k = conf_find(key);
 
+    if (k && k->type == CONF_OBSOLETE && value) {
+        qvd_error_set(err, ADMIN_INVALID, "%s is obsolete; use %s", key, k->text);
+        return ADMIN_INVALID;
+    }
     if (hidden(key) || (k && k->scope == CONF_FILE)) {
         qvd_error_set(err, ADMIN_INVALID,
                       "%s belongs in the settings file (/etc/qvd/node.conf), not in the database",
                       key);
-        return ADMIN_INVALID;
-    }
-    if (k && k->type == CONF_OBSOLETE && value) {
-        qvd_error_set(err, ADMIN_INVALID, "%s is obsolete; use %s", key, k->text);
         return ADMIN_INVALID;
     }
     if (k && q->tenant != ALL_TENANTS && k->scope != CONF_TENANT) {

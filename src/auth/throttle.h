@@ -27,8 +27,8 @@ must_check struct throttle *throttle_new(const struct throttle_limits *limits);
 struct throttle *throttle_free(struct throttle *t);
 /* How long a try of key must wait: 0 none. Counts nothing. */
 int64_t throttle_wait(struct throttle *t, const char *key, int64_t now_ms);
-/* Counts a try that begins at now + its wait: 0 or -ENOMEM. Refuse, and do not count, one whose wait
- * is longer than you hold it. */
+/* Counts a try that begins at now + its wait: 0 or -ENOMEM. Refuse, and do not count, one whose
+ * wait is longer than you hold it. */
 must_check int throttle_count(struct throttle *t, const char *key, int64_t now_ms);
 /* It was good: takes one count back. */
 void throttle_forgive(struct throttle *t, const char *key);
