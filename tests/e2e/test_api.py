@@ -397,10 +397,14 @@ def test_a_start_notifies_its_node_after_the_commit(farm, api, base):
         psql.stdin.flush()
         assert psql.stdout.readline() == 'listening\n'
         api.ok('POST', f'vm/{vm}/start')
-        psql.stdin.write('SELECT 1;\n\\q\n')
-        psql.stdin.flush()
-        said = psql.stdout.read()
-    assert f'"h{host}" with payload "vm {vm}"' in said
+
+        def told():
+            psql.stdin.write('SELECT 1;\n\\echo done\n')
+            psql.stdin.flush()
+            lines = list(iter(psql.stdout.readline, 'done\n'))
+            return f'"h{host}" with payload "vm {vm}"' in ''.join(lines)
+        wait_until(told, 5, 'the notification')
+        psql.stdin.close()
     farm.psql(f'UPDATE vm_runtimes SET vm_cmd = NULL, host_id = NULL WHERE vm_id = {vm}')
     farm.psql('UPDATE host_runtimes SET state = \'stopped\', assigned = 0')
 
