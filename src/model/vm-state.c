@@ -12,9 +12,12 @@ static const char *const wire_table[VM_STATE_MAX] = {
     [VM_ZOMBIE_1] = "zombie", [VM_ZOMBIE_2] = "zombie",
 };
 static const char *const limit_table[VM_STATE_MAX] = {
-    [VM_STARTING_1] = "hkd.vm.start.resources.timeout", [VM_STARTING_2] = "hkd.vm.start.vma.timeout",
-    [VM_STOPPING_1] = "hkd.vm.stop.vma.timeout",   [VM_STOPPING_2] = "hkd.vm.stop.timeout",
-    [VM_ZOMBIE_1] = "hkd.vm.kill.term.timeout",         [VM_ZOMBIE_2] = "hkd.vm.kill.timeout",
+    [VM_STARTING_1] = "hkd.vm.start.resources.timeout",
+    [VM_STARTING_2] = "hkd.vm.start.vma.timeout",
+    [VM_STOPPING_1] = "hkd.vm.stop.vma.timeout",
+    [VM_STOPPING_2] = "hkd.vm.stop.timeout",
+    [VM_ZOMBIE_1] = "hkd.vm.kill.term.timeout",
+    [VM_ZOMBIE_2] = "hkd.vm.kill.timeout",
 };
 static const char *const event_table[VM_EV_MAX] = {
     [VM_EV_START] = "start",   [VM_EV_STOP] = "stop",         [VM_EV_ABORT] = "abort",
