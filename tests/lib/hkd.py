@@ -64,7 +64,7 @@ def order_start(farm, *vms, host_id=1, quiet=False):
 def order_stop(farm, *vms, quiet=False):
     farm.psql(('SET qvd.notify = store; ' if quiet else '')
               + "UPDATE vm_runtimes SET vm_cmd = 'stop'"
-              f" WHERE vm_id IN ({','.join(map(str, vms))})")
+              f" WHERE vm_id IN ({','.join(map(str, vms))}) AND vm_state <> 'stopped'")
 
 
 def vm(farm, vm_id):
@@ -142,7 +142,7 @@ def voluntary_switches(pid):
 
 @contextlib.contextmanager
 def statements(farm, user):
-    """A list that has, after the block, every statement that the role sent meanwhile."""
+    """A list that has, after the block, every statement that the role (a pattern) sent meanwhile."""
     def log_all(value):
         farm.psql(f"ALTER SYSTEM SET log_statement = '{value}'")
         farm.psql('SELECT pg_reload_conf()')
