@@ -40,6 +40,7 @@ void qvdclient_loop_free(struct qvdclient_loop *loop)
 {
     if (loop) {
         ev_io_free(loop->io);
+        stream_end_lingering(loop->loop);
         ev_loop_free(loop->loop);
         fd_close(loop->wake_fd);
         free(loop);

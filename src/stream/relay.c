@@ -46,7 +46,10 @@ static void end(struct stream_relay *r, const struct qvd_error *why)
     ev_deferred_cancel(&r->later);
     for (int i = 0; i < 2; i++)
         r->sides[i].stream = stream_free_flushed(r->sides[i].stream, LINGER_MS);
-    r->done(r->owner, &r->stats, why);
+    /* Copies: what the owner looks at outlives the relay that he frees. */
+    struct stream_relay_stats stats = r->stats;
+    struct qvd_error reason = *why;
+    r->done(r->owner, &stats, &reason);
 }
 
 static void end_of_half_close(void *arg)

@@ -40,6 +40,7 @@ struct stream {
     struct qvd_error *failure; /* once it is dead */
     struct buf out, in;        /* in: what was given back by stream_unread() */
     struct ev_deferred later;
+    struct list orphan;             /* in the list of those that linger */
     uint32_t cuts[STREAM_CUTS_MAX]; /* offsets in out that no record may cross */
     size_t high, low, limit;
     int fd;

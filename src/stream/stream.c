@@ -20,6 +20,9 @@
  * TLS record (16 KiB) must fit in what is left, see read_some(). */
 static _Thread_local uint8_t scratch[64 * 1024];
 
+/* Those given away by stream_free_flushed(), of all loops of the thread. */
+static _Thread_local struct list orphans;
+
 static void update(struct stream *s);
 
 static const struct stream_handlers no_handlers;
@@ -575,6 +578,7 @@ static must_check int make(struct ev_loop *loop, int fd, enum stream_state state
     buf_init(&s->out, 0);
     buf_init(&s->in, 0);
     ev_deferred_init(&s->later, on_later, s);
+    list_init(&s->orphan);
     tune(fd);
     r = ev_io_new(loop, fd, 0, on_io, s, &s->io);
     if (r < 0) {
@@ -660,6 +664,7 @@ struct stream *stream_free(struct stream *s)
     if (!s || s->freed)
         return NULL;
     s->freed = true;
+    list_remove(&s->orphan);
     ev_deferred_cancel(&s->later);
     s->io = ev_io_free(s->io);
     s->timer = ev_timer_free(s->timer);
@@ -698,6 +703,9 @@ struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms)
     if (s->state != STREAM_OPEN || arm(s, limit_ms ? limit_ms : LINGER_MS) < 0)
         return stream_free(s);
     s->lingering = true;
+    if (!orphans.next)
+        list_init(&orphans);
+    list_append(&orphans, &s->orphan);
     s->handlers = &linger_handlers;
     s->owner = s;
     buf_done(&s->in);
@@ -709,6 +717,16 @@ struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms)
     s->reading = true;
     update(s);
     return NULL;
+}
+
+void stream_end_lingering(struct ev_loop *loop)
+{
+    if (!orphans.next)
+        return;
+    QVD_LIST_FOREACH (s, &orphans, struct stream, orphan) {
+        if (s->loop == loop)
+            stream_free(s);
+    }
 }
 
 /* --- settings and questions ------------------------------------------------------------------- */

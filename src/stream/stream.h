@@ -71,6 +71,8 @@ struct stream *stream_free(struct stream *s);
 /* Gives the stream away: what is queued is sent, then the end, then input is thrown away until the
  * peer's end or limit_ms, so that an answer is not lost to a reset. Always NULL. */
 struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms);
+/* Closes at once all that stream_free_flushed() has left in the loop: before the loop is freed. */
+void stream_end_lingering(struct ev_loop *loop);
 
 /* Another owner. Bytes given back by stream_unread() come to it. */
 void stream_set_handlers(struct stream *s, const struct stream_handlers *handlers, void *owner);
