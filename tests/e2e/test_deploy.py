@@ -201,3 +201,19 @@ def test_passwords_over_tcp(tmp_path):
         assert 'ALTER ROLE' in log and 'secret-of' not in log
     finally:
         own.remove()
+
+
+def test_a_migration_that_fails_leaves_nothing(cluster, name):
+    """In the middle of 0001 something is in the way: no table, no type, no record of it remains."""
+    cluster.psql(f'CREATE DATABASE {name}')
+    cluster.psql('CREATE VIEW vm_effective_properties AS SELECT 1 AS x', name)
+    done = cluster.deploy(name=name, check=False)
+    assert done.returncode == 1
+    assert 'migration 0001 (first_desktop), nothing of it remains' in done.stderr
+    assert cluster.psql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+                        "AND relkind IN ('r', 'v', 'S')", name) == [
+                            ['schema_migrations'], ['vm_effective_properties']]
+    assert cluster.psql('SELECT count(*) FROM schema_migrations', name) == [['0']]
+    cluster.psql('DROP VIEW vm_effective_properties', name)
+    again = cluster.deploy(name=name, check=False)
+    assert 'migration 0001 (first_desktop): applied' in again.stdout
