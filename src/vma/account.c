@@ -22,9 +22,10 @@ int account_unix_name(const char *login, char ret_name[ACCOUNT_LOGIN_MAX + 1])
         return -EINVAL;
     for (const char *s = login; *s && n < ACCOUNT_LOGIN_MAX; s++) {
         char c = *s >= 'A' && *s <= 'Z' ? (char)(*s - 'A' + 'a') : *s;
+        c = is_rest(c) ? c : '_';
         if (n == 0 && !is_first(c))
             ret_name[n++] = '_';
-        ret_name[n++] = is_rest(c) ? c : '_';
+        ret_name[n++] = c;
     }
     ret_name[n] = '\0';
     return 0;

@@ -16,7 +16,7 @@
 #define ACCOUNT_UID_MAX 60000
 
 /* The Unix name of a QVD login: what is a valid one stays; else letters become small, each other
- * byte outside [a-z0-9_-] '_', a '_' comes first where the first is no letter, and the rest after
+ * byte outside [a-z0-9_-] '_', a '_' comes before a digit or '-' at the start, and the rest after
  * 32 bytes is cut. 0 or -EINVAL (empty). */
 must_check int account_unix_name(const char *login, char ret_name[ACCOUNT_LOGIN_MAX + 1]);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -18,7 +19,15 @@
 #define WORDS_MAX 64
 #define PID_FILE QVD_RUNDIR "/vma/nxagent.pid"
 #define SWEEP_MS 5000
-#define TCP_TABLE_MAX (4 << 20)
+/* How long an X session without its display has to end by itself. */
+#define LEAVE_MS 3000
+
+/* The X session's process: outlives its agent by the time it needs to end. */
+struct xsession {
+    struct agent *agent; /* NULL: nobody asks any more */
+    struct ev_child *child;
+    struct ev_timer *limit;
+};
 
 struct agent {
     struct ev_loop *loop;
@@ -28,7 +37,9 @@ struct agent {
     struct environ_list *environ;
     const struct agent_ops *ops;
     void *owner;
-    struct ev_child *nxagent, *session;
+    struct ev_child *nxagent;
+    pid_t nxagent_pid; /* also of its process group */
+    struct xsession *session;
     int pipe_fd;
     struct ev_io *io;
     char line[LINE_MAX_LEN + 1];
@@ -99,19 +110,55 @@ static void on_gone(void *arg, int status)
     while (a->pipe_fd >= 0 && read_some(a))
         ;
     a->nxagent = ev_child_free(a->nxagent);
+    /* Its own helpers hold the display's sockets. */
+    (void)kill(-a->nxagent_pid, SIGKILL);
     (void)unlink(PID_FILE);
     a->ops->gone(a->owner, ev_child_status_text(status, how, sizeof how));
 }
 
+static struct xsession *xsession_free(struct xsession *x)
+{
+    if (x) {
+        ev_timer_free(x->limit);
+        ev_child_free(x->child);
+        free(x);
+    }
+    return NULL;
+}
+
 static void on_session_end(void *arg, int status)
 {
-    struct agent *a = arg;
+    struct xsession *x = arg;
+    struct agent *a = x->agent;
     char how[32];
 
-    a->session = ev_child_free(a->session);
-    log_info("X session of %s ended (%s)", a->user.name,
-             ev_child_status_text(status, how, sizeof how));
-    a->ops->logged_out(a->owner);
+    log_info("X session ended (%s)", ev_child_status_text(status, how, sizeof how));
+    xsession_free(x);
+    if (a) {
+        a->session = NULL;
+        a->ops->logged_out(a->owner);
+    }
+}
+
+static void xsession_signal(struct xsession *x, int signo)
+{
+    if (x)
+        (void)kill(-ev_child_pid(x->child), signo);
+}
+
+static void on_leave_limit(void *arg)
+{
+    xsession_signal(arg, SIGKILL);
+}
+
+/* Its display is gone: it may end in its own time, and is reaped when it has. */
+static void xsession_leave(struct xsession *x)
+{
+    if (x) {
+        x->agent = NULL;
+        xsession_signal(x, SIGTERM);
+        ev_timer_arm(x->limit, LEAVE_MS);
+    }
 }
 
 /* Kept by a persistent overlay, they make nxagent refuse to start. */
@@ -214,7 +261,8 @@ static must_check int spawn_nxagent(struct agent *a, const char *options_path,
     fd_close(fds[1]);
     if (r < 0)
         return r;
-    write_pid(ev_child_pid(a->nxagent));
+    a->nxagent_pid = ev_child_pid(a->nxagent);
+    write_pid(a->nxagent_pid);
     r = ev_io_new(a->loop, a->pipe_fd, EV_IO_IN, on_output, a, &a->io);
     return r < 0 ? qvd_error_errno(err, r, "cannot watch nxagent") : 0;
 }
@@ -274,27 +322,36 @@ int agent_login(struct agent *a, struct qvd_error *err)
                                        .n_fds = 2,
                                        .dir = a->user.home,
                                        .new_session = true};
-    return ev_child_spawn(a->loop, &spec, on_session_end, a, &a->session, err);
+    struct xsession *x = calloc(1, sizeof *x);
+    if (!x || ev_timer_new(a->loop, on_leave_limit, x, &x->limit) < 0) {
+        xsession_free(x);
+        return qvd_error_set(err, -ENOMEM, "cannot start the X session: out of memory");
+    }
+    x->agent = a;
+    r = ev_child_spawn(a->loop, &spec, on_session_end, x, &x->child, err);
+    if (r < 0) {
+        xsession_free(x);
+        return r;
+    }
+    a->session = x;
+    return 0;
 }
 
 void agent_signal(struct agent *a, int signo)
 {
     if (a->nxagent)
         (void)ev_child_kill(a->nxagent, signo);
-    if (a->session && (signo == SIGTERM || signo == SIGKILL))
-        (void)kill(-ev_child_pid(a->session), signo);
+    if (signo == SIGTERM || signo == SIGKILL)
+        xsession_signal(a->session, signo);
 }
 
 struct agent *agent_free(struct agent *a)
 {
     if (a) {
         if (a->nxagent)
-            (void)ev_child_kill(a->nxagent, SIGKILL);
-        /* X clients end with their display; what is left of the session's group is told to. */
-        if (a->session)
-            (void)kill(-ev_child_pid(a->session), SIGTERM);
+            (void)kill(-a->nxagent_pid, SIGKILL);
+        xsession_leave(a->session);
         ev_child_free(a->nxagent);
-        ev_child_free(a->session);
         ev_io_free(a->io);
         fd_close(a->pipe_fd);
         environ_free(a->environ);
@@ -303,42 +360,16 @@ struct agent *agent_free(struct agent *a)
     return NULL;
 }
 
-/* A row: "sl local_address rem_address st ...", addresses as hex IP:PORT. */
-static bool parse_row(const char *row, unsigned *ret_port, unsigned *ret_state)
+/* The group's other processes are nobody's children of ours: asked for until they are gone. */
+static void wait_group(pid_t group)
 {
-    return sscanf(row, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x", ret_port, ret_state) == 2;
+    const struct timespec pause = {.tv_nsec = 5000000};
+
+    for (int i = 0; i < SWEEP_MS / 5 && kill(-group, 0) == 0; i++)
+        (void)nanosleep(&pause, NULL);
 }
 
-enum agent_port agent_port_parse(const char *text, unsigned port)
-{
-    enum { ESTABLISHED = 1, CLOSE_WAIT = 8, LISTEN = 10 };
-    enum agent_port found = AGENT_PORT_CLOSED;
-
-    for (const char *row = text; row && *row; row = strchr(row, '\n'), row += row != NULL) {
-        unsigned local, state;
-        if (!parse_row(row, &local, &state) || local != port)
-            continue;
-        if (state == ESTABLISHED)
-            return AGENT_PORT_BUSY;
-        if (state == CLOSE_WAIT)
-            found = AGENT_PORT_LOST;
-        else if (state == LISTEN && found == AGENT_PORT_CLOSED)
-            found = AGENT_PORT_FREE;
-    }
-    return found;
-}
-
-enum agent_port agent_port(unsigned port)
-{
-    _cleanup_(free_p) char *text = NULL;
-    size_t len;
-
-    if (fs_read("/proc/net/tcp", TCP_TABLE_MAX, &text, &len) < 0)
-        return AGENT_PORT_BUSY;
-    return agent_port_parse(text, port);
-}
-
-void agent_sweep(const struct conf *conf)
+void agent_sweep(void)
 {
     _cleanup_(free_p) char *text = NULL, *name = NULL;
     char path[64];
@@ -349,12 +380,13 @@ void agent_sweep(const struct conf *conf)
         return;
     _cleanup_(close_p) int fd = pidfd_open(pid, 0);
     snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    /* The number may be another's by now: only a process of that name is ended. */
+    /* The number may be another's by now: only a process of that name is ended, with its group. */
     if (fd >= 0 && fs_read(path, 64, &name, &len) == 0 && str_starts(name, "nxagent")) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         log_warning("ending nxagent %d of an earlier start", (int)pid);
-        (void)pidfd_send_signal(fd, SIGKILL, NULL, 0);
+        (void)kill(-(pid_t)pid, SIGKILL);
         (void)poll(&p, 1, SWEEP_MS); /* before the loop runs */
+        wait_group(pid);
     }
     (void)unlink(PID_FILE);
 }

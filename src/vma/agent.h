@@ -34,12 +34,27 @@ must_check int agent_login(struct agent *a, struct qvd_error *err);
 /* A signal to nxagent; with TERM and KILL to the X session's group too. */
 void agent_signal(struct agent *a, int signo);
 
-/* Who has the port of nxagent, from /proc/net/tcp text: nobody listens; it listens and no stream is
- * there; a stream is there. Never by dialling: a bare connect makes nxagent unusable. */
-enum agent_port { AGENT_PORT_CLOSED, AGENT_PORT_FREE, AGENT_PORT_BUSY, AGENT_PORT_LOST };
-/* LOST: a stream is there whose peer has ended it. */
-enum agent_port agent_port_parse(const char *proc_net_tcp, unsigned port);
+/* Who has the port of nxagent. Never asked by dialling: a bare connect makes nxagent unusable. */
+enum agent_port {
+    AGENT_PORT_CLOSED, /* nobody listens, no stream */
+    AGENT_PORT_FREE,   /* it listens and no stream is there */
+    AGENT_PORT_BUSY,   /* a stream is there */
+    AGENT_PORT_LOST,   /* a stream is there whose peer has ended it */
+};
+/* Both ends of a stream as /proc/net/tcp tells them: addresses in network order, ports in ours. */
+struct agent_stream {
+    uint32_t local, remote;
+    unsigned local_port, remote_port;
+};
+/* From the text of /proc/net/tcp; with AGENT_PORT_BUSY *ret_stream is the first stream. */
+enum agent_port agent_port_parse(const char *proc_net_tcp, unsigned port,
+                                 struct agent_stream *ret_stream);
 enum agent_port agent_port(unsigned port);
+/* Resets the stream at that port, as if its peer had gone: nxagent then suspends at once, while it
+ * talks to a living peer for seconds after a HUP. 0: nothing is there any more; -errno: the kernel
+ * cannot (CONFIG_INET_DIAG_DESTROY) or does not let us. */
+must_check int agent_cut(unsigned port);
 
-/* At the monitor's start: ends an agent that an earlier monitor left behind, and waits for it. */
-void agent_sweep(const struct conf *conf);
+/* At the monitor's start: ends an agent that an earlier monitor left behind, and waits for its end.
+ */
+void agent_sweep(void);

@@ -213,7 +213,7 @@ static must_check int begin(struct monitor *m, struct qvd_error *err)
         r = open_socket(m, err);
     if (r < 0)
         return r;
-    agent_sweep(m->conf);
+    agent_sweep();
     const struct ev_child_fd pass[] = {
         {m->socket, 4}
     };

@@ -128,13 +128,15 @@ static const struct {
 
     {NX_RECONNECTING, NX_EV_UP,        NX_DO_NOTHING, NX_CONNECTED   },
     {NX_RECONNECTING, NX_EV_SUSPENDED, NX_DO_NOTHING, NX_SUSPENDED   },
-    {NX_RECONNECTING, NX_EV_START,     NX_DO_HUP,     NX_CUTTING     },
-    {NX_RECONNECTING, NX_EV_CUT,       NX_DO_HUP,     NX_CUTTING     },
+    {NX_RECONNECTING, NX_EV_START,     NX_DO_CUT,     NX_CUTTING     },
+    {NX_RECONNECTING, NX_EV_CUT,       NX_DO_CUT,     NX_CUTTING     },
     {NX_RECONNECTING, NX_EV_END,       NX_DO_TERM,    NX_STOPPING    },
     {NX_RECONNECTING, NX_EV_GONE,      NX_DO_NOTHING, NX_STOPPED     },
-    {NX_RECONNECTING, NX_EV_LIMIT,     NX_DO_HUP,     NX_CUTTING     },
+    {NX_RECONNECTING, NX_EV_LIMIT,     NX_DO_CUT,     NX_CUTTING     },
 
     {NX_STOPPING,     NX_EV_GONE,      NX_DO_NOTHING, NX_STOPPED     },
+ /* While it waits for a stream, TERM only makes it suspend: once more. */
+    {NX_STOPPING,     NX_EV_SUSPENDED, NX_DO_TERM,    NX_STOPPING    },
     {NX_STOPPING,     NX_EV_LIMIT,     NX_DO_KILL,    NX_KILLING     },
 
     {NX_KILLING,      NX_EV_GONE,      NX_DO_NOTHING, NX_STOPPED     },

@@ -101,6 +101,7 @@ int options_write(const struct conf *conf, const struct wire_params *params, uns
         wish(params, "qvd.client.keyboard", conf_str(conf, "vma.default.client.keyboard"));
     const char *link = wish(params, "qvd.client.link", conf_str(conf, "vma.default.client.link"));
     const char *full = wish(params, "qvd.client.fullscreen", "");
+    const char *extra = wish(params, "qvd.client.nxagent.extra_args", "");
     /* bypass: a desktop may be resumed on a display of other depths (nxagent otherwise refuses). */
     int r = buf_append_str(out, "nx/nx,tolerancechecks=bypass");
 
@@ -110,6 +111,9 @@ int options_write(const struct conf *conf, const struct wire_params *params, uns
         r = put(&w, "client", wish(params, "qvd.client.os", ""), "");
     if (r == 0)
         r = put(&w, "link", link, "");
+    /* nxagent knows no link of this name and would take JPEG; here bytes cost nothing. */
+    if (r == 0 && str_eq(link, "local") && !strstr(extra, "pack="))
+        r = buf_append_str(out, ",pack=nopack");
     if (r == 0)
         r = put(&w, "geometry", wish(params, "qvd.client.geometry", ""), "");
     if (r == 0 && *full)
@@ -117,6 +121,6 @@ int options_write(const struct conf *conf, const struct wire_params *params, uns
     if (r == 0)
         r = put_channels(&w, conf, params, display);
     if (r == 0)
-        r = put_extra(&w, wish(params, "qvd.client.nxagent.extra_args", ""));
+        r = put_extra(&w, extra);
     return r < 0 ? r : buf_printf(out, ":%u\n", display);
 }

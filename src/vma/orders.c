@@ -13,6 +13,9 @@
 #define TRIES_MAX 4
 #define WAITING_MAX 64
 #define POWEROFF_MS 20000
+/* For the answer to a poweroff to leave the VM. */
+#define ANSWER_MS 50
+#define INIT "/sbin/init"
 
 struct waiting {
     struct list node;
@@ -42,6 +45,7 @@ struct orders {
     struct task tasks[WIRE_VMA_FUNCTION_MAX]; /* all of serial `last` */
     enum wire_vma_function current;           /* the one about the desktop under way, or INVALID */
     struct ev_command *poweroff;
+    struct ev_timer *power_off;
     bool ending; /* the system goes down: nothing new is begun */
     struct ev_deferred drive;
 };
@@ -199,27 +203,39 @@ static void on_poweroff(void *arg, const struct ev_command_result *result)
     char status[32];
 
     o->poweroff = NULL;
-    if (result->status == 0) {
-        o->ending = true;
-        finish(o, WIRE_VMA_POWEROFF, 200, "");
+    if (result->status == 0)
         return;
-    }
     log_error("init 0 failed (%s): %.200s",
               ev_child_status_text(result->status, status, sizeof status), result->errors);
-    finish(o, WIRE_VMA_POWEROFF, 503, "the system cannot be shut down");
+    o->ending = false;
 }
 
-static void drive_poweroff(struct orders *o)
+static void power_off(void *arg)
 {
     /* Both sysvinit and systemd know this one. */
-    static const char *const argv[] = {"/sbin/init", "0", NULL};
+    static const char *const argv[] = {INIT, "0", NULL};
+    struct orders *o = arg;
     struct qvd_error err;
 
-    if (o->poweroff || !hook_first(o, WIRE_VMA_POWEROFF, "poweroff"))
-        return;
     if (ev_command_run(o->loop, argv, NULL, 0, 1024, POWEROFF_MS, on_poweroff, o, &o->poweroff,
-                       &err) < 0)
-        finish(o, WIRE_VMA_POWEROFF, 503, err.text);
+                       &err) < 0) {
+        log_error("%s", err.text);
+        o->ending = false;
+    }
+}
+
+/* init ends us as one of the first, so the answer goes out before it is told. */
+static void drive_poweroff(struct orders *o)
+{
+    if (!hook_first(o, WIRE_VMA_POWEROFF, "poweroff"))
+        return;
+    if (access(INIT, X_OK) < 0) {
+        finish(o, WIRE_VMA_POWEROFF, 503, "the system has no " INIT);
+        return;
+    }
+    o->ending = true;
+    finish(o, WIRE_VMA_POWEROFF, 200, "");
+    ev_timer_arm(o->power_off, ANSWER_MS);
 }
 
 static void drive(void *arg)
@@ -383,7 +399,9 @@ int orders_new(struct ev_loop *loop, const struct conf *conf, const struct order
         list_init(&o->tasks[i].waiting);
         o->tasks[i].orders = o;
     }
-    int r = session_new(loop, conf, &session_ops, o, &o->session);
+    int r = ev_timer_new(loop, power_off, o, &o->power_off);
+    if (r == 0)
+        r = session_new(loop, conf, &session_ops, o, &o->session);
     if (r < 0) {
         orders_free(o);
         return r;
@@ -397,6 +415,7 @@ struct orders *orders_free(struct orders *o)
     if (o) {
         ev_deferred_cancel(&o->drive);
         ev_command_cancel(o->poweroff);
+        ev_timer_free(o->power_off);
         for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++)
             task_clear(&o->tasks[i]);
         session_free(o->session);

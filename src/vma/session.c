@@ -355,11 +355,18 @@ static void wake(struct session *s)
     agent_signal(s->agent, SIGHUP);
 }
 
-/* A stream that its peer has ended suspends the agent without us; a HUP then would wake it up. */
+/* A stream that has ended suspends the agent without us; a HUP then would wake it up. */
 static void cut(struct session *s)
 {
-    if (!s->stream_lost && agent_port(s->display + 4000) == AGENT_PORT_BUSY)
+    unsigned port = s->display + 4000;
+
+    if (s->stream_lost || agent_port(port) != AGENT_PORT_BUSY)
+        return;
+    int r = agent_cut(port);
+    if (r < 0) {
+        log_debug("the stream cannot be reset (%s): HUP", strerror(-r));
         hup(s);
+    }
 }
 
 static void login(struct session *s)

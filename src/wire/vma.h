@@ -46,7 +46,7 @@ enum wire_vma_function {
     WIRE_VMA_X_RESET,   /* a dial of this session was given up unused */
     WIRE_VMA_X_SUSPEND, /* answered once suspended */
     WIRE_VMA_X_STOP,    /* answered once stopped */
-    WIRE_VMA_POWEROFF,  /* answered when the shutdown was begun */
+    WIRE_VMA_POWEROFF,  /* answered just before the shutdown begins */
     WIRE_VMA_EXPIRE,    /* qvd.vm.expiration.soft, .hard (RFC 3339): runs the expire hook */
     WIRE_VMA_FUNCTION_MAX,
     WIRE_VMA_FUNCTION_INVALID = -1

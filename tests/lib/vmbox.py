@@ -88,13 +88,14 @@ class VmBox:
     """conf: more lines of vma.conf. init: the first process ("" lets none run)."""
 
     # pylint: disable=too-many-instance-attributes,too-many-public-methods
-    number = 0
+    number = 0  # of the last one made
 
     def __init__(self, farm, image='minimal', conf=None):
         VmBox.number += 1
+        self.number = VmBox.number
         self.farm = farm
-        self.name = f'box{VmBox.number}'
-        self.ip = f'10.3.15.{100 + VmBox.number}'
+        self.name = f'box{self.number}'
+        self.ip = f'10.3.15.{100 + self.number}'
         self.dir = tempfile.mkdtemp(prefix='vmbox-', dir=farm.path('lib'))
         self.inside = '/var/lib/qvd/' + os.path.basename(self.dir)
         os.chmod(self.dir, 0o711)
@@ -161,6 +162,7 @@ lxc.net.0.type = veth
 lxc.net.0.link = qvdnet0
 lxc.net.0.flags = up
 lxc.net.0.name = eth0
+lxc.net.0.hwaddr = 54:52:00:03:0f:{self.number:02x}
 lxc.net.0.ipv4.address = {self.ip}/24
 lxc.net.0.ipv4.gateway = 10.3.15.1
 '''
@@ -297,8 +299,10 @@ lxc.net.0.ipv4.gateway = 10.3.15.1
         options = f'nx/nx,connect=tcp:{self.ip}:4100,root={root},id=c{secrets.token_hex(4)}:40'
         with open(os.path.join(root, 'proxy.log'), 'wb') as log:
             process = subprocess.Popen(
-                self.farm.command(['env', f'DISPLAY={display}', 'NX_CLIENT=/bin/true',
-                                   f'HOME={root}', 'nxproxy', '-S', options]),
+                # nsenter has a child of its own: it dies with it.
+                self.farm.command(['setpriv', '--pdeathsig', 'KILL', 'env', f'DISPLAY={display}',
+                                   'NX_CLIENT=/bin/true', f'HOME={root}', 'nxproxy', '-S',
+                                   options]),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=RUN_ENV)
         process.log_path = os.path.join(root, 'proxy.log')
         try:
@@ -328,3 +332,16 @@ def wait_exit(process, timeout=20):
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     assert process.poll() is not None, 'the process still runs'
+
+
+def find_picture(screen, rows):
+    """Where painter.py's picture is on the screen, bit by bit; None when it is not."""
+    from PIL import Image
+    want = Image.frombytes('RGB', (256, 256), b''.join(rows), 'raw', 'BGRX')
+    shown = screen.image()
+    at = shown.tobytes().find(want.tobytes()[:256 * 3])
+    if at < 0:
+        return None
+    left, top = at // 3 % shown.width, at // 3 // shown.width
+    part = shown.crop((left, top, left + 256, top + 256))
+    return (left, top) if part.tobytes() == want.tobytes() else None
