@@ -17,7 +17,7 @@ struct stream_relay {
     struct ev_loop *loop;
     struct side sides[2];
     struct ev_timer *timer; /* only after a half-close */
-    uint64_t half_close_ms;
+    uint64_t half_close_ms, progress;
     stream_relay_fn *done;
     void *owner;
     struct stream_relay_stats stats;
@@ -52,11 +52,25 @@ static void end(struct stream_relay *r, const struct qvd_error *why)
     r->done(r->owner, &stats, &reason);
 }
 
+/* What changes as long as bytes move: read so far and waiting. */
+static uint64_t progress(const struct stream_relay *r)
+{
+    return r->stats.bytes[0] + r->stats.bytes[1] - stream_queued(r->sides[0].stream) -
+           stream_queued(r->sides[1].stream);
+}
+
 static void end_of_half_close(void *arg)
 {
     static const struct qvd_error why = {-ETIMEDOUT, "the other direction stayed open too long"};
+    struct stream_relay *r = arg;
+    uint64_t now = progress(r);
 
-    end(arg, &why);
+    if (now == r->progress) {
+        end(r, &why);
+        return;
+    }
+    r->progress = now;
+    ev_timer_arm(r->timer, r->half_close_ms);
 }
 
 static void on_data(void *owner, const uint8_t *data, size_t len)
@@ -94,8 +108,10 @@ static void on_eof(void *owner)
     r->stats.ended = which(from);
     stream_finish(other(from)->stream);
     if (r->half_close_ms && !r->timer &&
-        ev_timer_new(r->loop, end_of_half_close, r, &r->timer) >= 0)
+        ev_timer_new(r->loop, end_of_half_close, r, &r->timer) >= 0) {
+        r->progress = progress(r);
         ev_timer_arm(r->timer, r->half_close_ms);
+    }
 }
 
 static void on_closed(void *owner, const struct qvd_error *why)

@@ -23,7 +23,7 @@ typedef void stream_relay_fn(void *owner, const struct stream_relay_stats *stats
                              const struct qvd_error *why);
 
 /* Takes over both streams, also on failure. half_close_ms: how long one direction may stay open
- * after the other has ended (0: for ever). 0, -ENOMEM. */
+ * and silent after the other has ended (0: for ever). 0, -ENOMEM. */
 must_check int stream_relay_start(struct ev_loop *loop, struct stream *a, struct stream *b,
                                   uint64_t half_close_ms, stream_relay_fn *done, void *owner,
                                   struct stream_relay **ret_relay);

@@ -566,6 +566,7 @@ while s.recv(65536):
         status, _, err = client.run(server, '--ca', pki.path('ca.pem'), '--nxproxy', str(program),
                                     timeout=60)
         assert status == 0, err
+        wait_until(lambda: got, 10, 'the last byte at the server')
         assert got == [True]
 
 
