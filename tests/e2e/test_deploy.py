@@ -211,7 +211,7 @@ def test_a_migration_that_fails_leaves_nothing(cluster, name):
     assert done.returncode == 1
     assert 'migration 0001 (first_desktop), nothing of it remains' in done.stderr
     assert cluster.psql("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
-                        "AND relkind IN ('r', 'v', 'S')", name) == [
+                        "AND relkind IN ('r', 'v', 'S') ORDER BY 1", name) == [
                             ['schema_migrations'], ['vm_effective_properties']]
     assert cluster.psql('SELECT count(*) FROM schema_migrations', name) == [['0']]
     cluster.psql('DROP VIEW vm_effective_properties', name)

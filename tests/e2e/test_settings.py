@@ -57,10 +57,10 @@ def test_bad_value_names_file_line_key_and_what_is_allowed(tree, tmp_path, progr
 
 @pytest.mark.parametrize('program', DAEMONS)
 def test_unknown_key_warns_with_the_nearest(tree, tmp_path, program):
-    path = conf(tmp_path, program, 'log.levle = INFO\n')
+    path = conf(tmp_path, program, 'log.lewel = INFO\n')
     done = run(tree, program, '-f', path, '--check-config')
     assert done.returncode == 0
-    assert re.search(rf'{path}:\d+: unknown key log\.levle; did you mean log\.level\?', done.stderr)
+    assert re.search(rf'{path}:\d+: unknown key log\.lewel; did you mean log\.level\?', done.stderr)
 
 
 @pytest.mark.parametrize('program', DAEMONS)
