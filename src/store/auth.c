@@ -144,7 +144,7 @@ static const char token_new_sql[] =
     "               AND ($3::bigint IS NULL"
     "                    OR EXISTS (SELECT FROM vms v WHERE v.id = $3 AND v.user_id = u.id))),"
     " kept AS (INSERT INTO user_auth_parameters (parameters)"
-    "          SELECT $6::jsonb FROM who WHERE $6::jsonb <> '{}' OR $1::bytea IS NULL"
+    "          SELECT $6::jsonb FROM who"
     "          RETURNING id),"
     " made AS (INSERT INTO user_tokens (token_hash, user_id, vm_id, expiration, multi_use,"
     "                                   auth_params_id)"

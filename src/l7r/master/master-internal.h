@@ -69,6 +69,9 @@ struct master {
 /* sockets.c: fills the slots, from the service manager or bound here. 0, or -errno with err. */
 must_check int sockets_open(struct master *m, struct qvd_error *err);
 
+/* caps.c: 0, or -errno with err. */
+must_check int caps_bound(struct qvd_error *err);
+
 /* context.c */
 /* Reads certificate and key files; none there is no error. 0 or -errno with err. */
 must_check int context_read_files(struct master *m, struct qvd_error *err);

@@ -229,8 +229,7 @@ static must_check int start_children(struct master *m)
     if (r == 0)
         r = auth_spawner_new(m->loop, m->conf_file, authd_spawned, m, &m->auth_spawner);
     if (r == 0)
-        r = rpc_spawner_new(m->loop, conf_str(m->conf, "l7r.user"), rpc_spawned, m,
-                            &m->rpc_spawner);
+        r = rpc_spawner_new(m->loop, NULL, rpc_spawned, m, &m->rpc_spawner);
     if (r == 0)
         workers_start(m);
     return r;
@@ -324,7 +323,7 @@ int main(int argc, char **argv)
         return status;
     m.conf_file = conf_file(argc, argv);
     raise_limits(&m);
-    if (sockets_open(&m, &err) < 0 || context_read_files(&m, &err) < 0) {
+    if (caps_bound(&err) < 0 || sockets_open(&m, &err) < 0 || context_read_files(&m, &err) < 0) {
         log_error("%s", err.text);
         return 1;
     }
