@@ -41,14 +41,14 @@ static int wait_for(struct qa *qa, json_int_t id, const char *until, struct qvd_
 
     for (;;) {
         json_t *answer = NULL;
-        const char *state = "", *command = NULL, *reason = NULL;
         int r = target ? session_call(qa->session, "GET", target, NULL, &answer, err) : -ENOMEM;
         if (r != SESSION_OK)
             return r;
-        (void)!json_unpack(answer, "{s?s,s?s,s?s}", "state", &state, "command", &command,
-                           "blocked_reason", &reason);
-        bool there = strcmp(state, until) == 0 && !command;
-        bool failed = strcmp(until, "running") == 0 && strcmp(state, "stopped") == 0 && !command;
+        const char *state = json_string_value(json_object_get(answer, "state"));
+        const char *command = json_string_value(json_object_get(answer, "command"));
+        const char *reason = json_string_value(json_object_get(answer, "blocked_reason"));
+        bool there = str_eq(state, until) && !command;
+        bool failed = strcmp(until, "running") == 0 && str_eq(state, "stopped") && !command;
         if (failed)
             qvd_error_set(err, SESSION_REFUSED, "%s", reason ? reason : "it stopped again");
         json_decref(answer);

@@ -32,20 +32,19 @@ static int follow(struct qa *qa, json_int_t id)
     for (;;) {
         struct qvd_error err;
         json_t *answer = NULL;
-        double percent = 0;
-        const char *state = "", *message = NULL;
         int r = target ? session_call(qa->session, "GET", target, NULL, &answer, &err) : -ENOMEM;
         if (r != SESSION_OK)
             return qa_fail(r, &err);
-        (void)!json_unpack(answer, "{s?F,s?s,s?s}", "percentage", &percent, "state", &state,
-                           "status_message", &message);
+        double percent = json_number_value(json_object_get(answer, "percentage"));
+        const char *state = json_string_value(json_object_get(answer, "state"));
+        const char *message = json_string_value(json_object_get(answer, "status_message"));
         bool ended = one_of(state, good), failed = one_of(state, bad);
         if (!qa->quiet && isatty(STDERR_FILENO)) {
             fprintf(stderr, "\rcopying %3.0f %%%s", ended ? 100 : percent,
                     ended || failed ? "\n" : "");
         }
         if (failed)
-            fprintf(stderr, "Error: DI %lld: %s\n", (long long)id, message ? message : state);
+            fprintf(stderr, "Error: DI %lld: %s\n", (long long)id, message ? message : "it failed");
         json_decref(answer);
         if (ended || failed)
             return failed ? QA_REFUSED : QA_OK;
