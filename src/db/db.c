@@ -212,6 +212,15 @@ static void back_off(struct db *db, bool was_ready)
     ev_timer_arm_jittered(db->retry, db->backoff_ms, 50);
 }
 
+/* One more connection may be refused while others work. */
+static bool any_usable(const struct db *db)
+{
+    for (unsigned i = 0; i < db->options.connections; i++)
+        if (conn_usable(&db->conns[i]))
+            return true;
+    return false;
+}
+
 void db_conn_lost(struct conn *c, bool was_ready)
 {
     struct db *db = c->db;
@@ -225,7 +234,7 @@ void db_conn_lost(struct conn *c, bool was_ready)
         db->stats.losses++;
         (void)snprintf(db->down_why, sizeof db->down_why, "%s", c->why);
         back_off(db, was_ready);
-        set_down(db, true);
+        set_down(db, !any_usable(db));
     }
     if (owner && owner->txn->running) {
         txn_lost(owner->txn);

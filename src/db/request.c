@@ -86,6 +86,15 @@ static void batch_answered(struct unit *u, bool lost)
     answer(q, r);
 }
 
+/* A transaction that waits for its connection to drain: it has not begun. */
+static bool leave_line(struct db_request *q)
+{
+    if (q->state != REQUEST_SENT || q->kind != REQUEST_TXN || q->txn->running || q->conn->txn != q)
+        return false;
+    q->conn->txn = NULL;
+    return true;
+}
+
 static void on_deadline(void *arg)
 {
     struct db_request *q = arg;
@@ -96,6 +105,10 @@ static void on_deadline(void *arg)
         (void)snprintf(text, sizeof text, "no connection within %u ms%s%s", db->options.deadline_ms,
                        *db->down_why ? ": " : "", db->down_why);
         fail(q, DB_GONE, text);
+        return;
+    }
+    if (leave_line(q)) {
+        fail(q, DB_GONE, "the connections were busy for too long");
         return;
     }
     /* The server has not answered, not even by its own limit: the connection is dead, or the owner
@@ -187,7 +200,12 @@ void db_cancel(struct db_request *q)
         return;
     q->cancelled = true;
     q->done = NULL;
-    if (q->state == REQUEST_QUEUED) {
+    if (leave_line(q)) {
+        struct db *db = q->db;
+
+        request_free(q);
+        db_pump(db);
+    } else if (q->state == REQUEST_QUEUED) {
         q->db->n_queued--;
         request_free(q);
     } else if (q->state == REQUEST_SENT && q->txn) {

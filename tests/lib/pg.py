@@ -22,7 +22,7 @@ import pytest
 from farm import installed_tree
 
 PG_BIN = '/usr/lib/postgresql/15/bin'
-ROLES = ('postgres', 'qvd_owner', 'qvd_hkd', 'qvd_l7r', 'qvd_auth', 'qvd_api')
+ROLES = ('postgres', 'scarce', 'qvd_owner', 'qvd_hkd', 'qvd_l7r', 'qvd_auth', 'qvd_api')
 
 
 class PgError(Exception):

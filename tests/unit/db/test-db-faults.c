@@ -216,6 +216,63 @@ static void test_cancel(void **state)
     assert_int_equal(cancelled.calls + queued.calls + k.answer.calls, 0);
 }
 
+/* A transaction given up while it waits for a busy connection never begins; the next one does. */
+static void test_cancel_in_line(void **state)
+{
+    struct fixture *f = *state;
+    struct db_options options = {.name = "line"};
+    struct db *db = live_open_db(f->loop, &options);
+    struct killed given_up = {.f = f}, next = {.f = f};
+    struct answer busy = {0}, a;
+    struct db_request *q;
+
+    live_table(f);
+    a = live_ask(f, f->db, "INSERT INTO t VALUES (1, 0)", NULL, 0);
+    a = live_ask(f, db, "SELECT 1", NULL, 0); /* now there is a connection */
+    assert_non_null(db_query(db, "SELECT pg_sleep(0.2)", NULL, 0, live_keep, &busy));
+    q = db_txn(db, 0, run_nothing, killed_done, &given_up);
+    next.runs = 1; /* so that it commits */
+    assert_non_null(db_txn(db, 0, run_killed, killed_done, &next));
+    ev_loop_turn(f->loop, false);
+    db_cancel(q);
+    live_turn_until(f, &busy.calls, 1);
+    live_turn_until(f, &next.answer.calls, 1);
+    assert_int_equal(next.answer.status, DB_OK);
+    assert_int_equal(given_up.runs + given_up.answer.calls, 0);
+    a = live_ask(f, db, "SELECT v FROM t", NULL, 0);
+    assert_string_equal(a.value, "1");
+    db_free(db);
+}
+
+/* One connection more than the server gives: what there is goes on, nobody is told of a loss. */
+static void test_one_connection_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct db_target t = {.user = "scarce"};
+    struct db_options options = {.name = "scarce", .connections = 3, .backoff_min_ms = 20};
+    struct answer a[6] = {0}, made;
+    int changes[2] = {0};
+    struct db *db;
+
+    made = live_ask(f, f->db, "CREATE ROLE scarce LOGIN CONNECTION LIMIT 1", NULL, 0);
+    assert_int_equal(made.status, DB_OK);
+    assert_int_equal(str_copy(t.host, sizeof t.host, getenv("QVD_TEST_DB_HOST")), 0);
+    assert_int_equal(str_copy(t.name, sizeof t.name, getenv("QVD_TEST_DB_NAME")), 0);
+    assert_int_equal(db_new(f->loop, &t, &options, &db), 0);
+    made = live_ask(f, db, "SELECT 1", NULL, 0);
+    assert_int_equal(made.status, DB_OK);
+    db_on_change(db, note_change, changes);
+    for (int i = 0; i < 6; i++)
+        assert_non_null(db_query(db, "SELECT pg_sleep(0.05)", NULL, 0, live_keep, &a[i]));
+    for (int i = 0; i < 6; i++) {
+        live_turn_until(f, &a[i].calls, 1);
+        assert_int_equal(a[i].status, DB_OK);
+    }
+    assert_int_equal(changes[0], 0);
+    db_free(db);
+    made = live_ask(f, f->db, "DROP ROLE scarce", NULL, 0);
+}
+
 static void test_free_with_work(void **state)
 {
     struct fixture *f = *state;
@@ -237,10 +294,16 @@ static void test_free_with_work(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        LIVE(test_loss),        LIVE(test_loss_in_txn),
-        LIVE(test_deadlines),   LIVE(test_statement_timeout),
-        LIVE(test_unreachable), LIVE(test_idle_close),
-        LIVE(test_cancel),      LIVE(test_free_with_work),
+        LIVE(test_loss),
+        LIVE(test_loss_in_txn),
+        LIVE(test_deadlines),
+        LIVE(test_statement_timeout),
+        LIVE(test_unreachable),
+        LIVE(test_idle_close),
+        LIVE(test_cancel),
+        LIVE(test_cancel_in_line),
+        LIVE(test_one_connection_refused),
+        LIVE(test_free_with_work),
     };
 
     return live_run(tests, ARRAY_SIZE(tests));
