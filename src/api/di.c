@@ -184,10 +184,10 @@ static enum admin_status take_tags(struct api_request *q, const char **ret, stru
     size_t i;
     int r;
 
+    buf_init(&out, 65536);
     *ret = NULL;
     if (!v)
         return ADMIN_OK;
-    buf_init(&out, 65536);
     r = buf_append_str(&out, "{");
     if (json_is_string(v)) {
         while (r == 0 && conf_list_next(json_string_value(v), &at, word, sizeof word))
