@@ -185,13 +185,13 @@ class Quickstart:
         print(f'''
 Your desktop is served at {values['l7r']}. To see it, on a machine with a display:
 
-    sudo ./quickstart --connect{option}
+    sudo ./quickstart{option} --connect
 
 or with a QVD client of your own: server {server}, port {port}, user {values['user']},
 password {values['password']} (also in {folder}/credentials).
 
 Administration: sudo ./quickstart{option} --qa vm list
-End, removing everything: sudo ./quickstart --down{option}
+End, removing everything: sudo ./quickstart{option} --down
 ''', flush=True)
 
     def client_process(self):

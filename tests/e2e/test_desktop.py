@@ -137,9 +137,9 @@ def test_a_takeover_moves_the_desktop(farm, xservers):
 
 def restart_vm(farm, login):
     farm.qa('vm', 'stop', '-f', f'name={login}')
-    farm.wait_vm(login, 'stopped', 40)
+    farm.wait_vm(login, 'stopped')
     farm.qa('vm', 'start', '-f', f'name={login}')
-    farm.wait_vm(login, 'running', 40)
+    farm.wait_vm(login, 'running')
 
 
 def test_the_overlay_forgets_and_the_home_remembers(farm, xserver):

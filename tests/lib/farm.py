@@ -101,7 +101,7 @@ class TestFarm(Farm):
             f"WHERE v.name = '{name}'")
         return dict(zip(('id', 'state', 'user_state', 'host', 'ip'), rows[0]))
 
-    def wait_vm(self, name, state, timeout=30):
+    def wait_vm(self, name, state, timeout=120):
         wait_until(lambda: self.vm_row(name)['state'] == state, timeout,
                    f'VM {name} in state {state}')
 
