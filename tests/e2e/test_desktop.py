@@ -14,6 +14,7 @@ import painter  # noqa: E402  pylint: disable=wrong-import-position
 
 FARM = {'image': 'minimal', 'users': ['alice', 'bob'], 'osf': {'user_storage_size': '100'}}
 SIZE = '1024x768'
+LOSSLESS = ('--link', 'local', '-x', 'pack=nopack')
 
 
 def in_session(farm, login, *argv, **kwargs):
@@ -77,7 +78,7 @@ def wait_disconnected(farm, login):
 def test_a_desktop_shows_its_pixels_takes_keys_and_outlives_its_client(farm, xservers):
     first, second = xservers(), xservers()
     seed = secrets.token_hex(8)
-    with farm.client('alice', first.display, '--link', 'local', '-g', SIZE) as client:
+    with farm.client('alice', first.display, *LOSSLESS, '-g', SIZE) as client:
         wait_desktop(first)
         assert client.poll() is None
         assert farm.vm_row('alice')['state'] == 'running'
@@ -93,7 +94,7 @@ def test_a_desktop_shows_its_pixels_takes_keys_and_outlives_its_client(farm, xse
     assert session_pid(farm, 'alice', 'painter.py') == pid
 
     # From elsewhere: the same process, with its window.
-    with farm.client('alice', second.display, '--link', 'local', '-g', SIZE):
+    with farm.client('alice', second.display, *LOSSLESS, '-g', SIZE):
         wait_picture(second, seed)
         assert session_pid(farm, 'alice', 'painter.py') == pid
         # And the keys go to the same shell, which the painter holds until it is ended.
@@ -107,8 +108,8 @@ def test_a_desktop_shows_its_pixels_takes_keys_and_outlives_its_client(farm, xse
 def test_two_users_at_once_see_their_own(farm, xservers):
     screens = {'alice': xservers(), 'bob': xservers()}
     seeds = {login: secrets.token_hex(8) for login in screens}
-    with farm.client('alice', screens['alice'].display, '--link', 'local', '-g', SIZE), \
-            farm.client('bob', screens['bob'].display, '--link', 'local', '-g', SIZE):
+    with farm.client('alice', screens['alice'].display, *LOSSLESS, '-g', SIZE), \
+            farm.client('bob', screens['bob'].display, *LOSSLESS, '-g', SIZE):
         for login, screen in screens.items():
             wait_desktop(screen)
             put_painter(farm, login)

