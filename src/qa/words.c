@@ -79,10 +79,11 @@ char *qa_read_secret(const char *prompt, bool terminal_only)
     if (terminal_only && !terminal)
         return NULL;
     if (terminal) {
-        fputs(prompt, stderr);
         silent = before;
         silent.c_lflag &= ~(tcflag_t)ECHO;
+        /* First silent, then asked: who answers at once is not shown. */
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
+        fputs(prompt, stderr);
     }
     ssize_t n = getline(&line, &size, stdin);
     if (terminal) {
@@ -106,6 +107,7 @@ int qa_fail(int result, const struct qvd_error *err)
     case SESSION_NOT_FOUND:
         return QA_NOT_FOUND;
     case SESSION_BAD:
+        return QA_USAGE;
     case SESSION_REFUSED:
         return QA_REFUSED;
     default:
