@@ -6,7 +6,7 @@ import time
 
 from farm import wait_until
 
-FARM = {'settings': {'hkd.heartbeat.interval': '5s'}}
+FARM = {'settings': {'hkd.heartbeat.interval': '5s', 'l7r.limit.handshake': '2s'}}
 
 
 def beats_within(farm, seconds):
@@ -42,24 +42,24 @@ def test_node_takes_a_setting_at_once(farm):
 
 def test_l7r_takes_a_setting_at_once(farm):
     farm.qa('config', 'set', 'l7r.limit.handshake=300ms')
-    wait_until(lambda: silence(farm) < 2, 30, 'the new limit')
+    wait_until(lambda: silence(farm) < 1.5, 30, 'the new limit')
     farm.qa('config', 'del', 'l7r.limit.handshake')
-    wait_until(lambda: silence(farm) > 5, 30, 'the limit of the table')
+    wait_until(lambda: silence(farm) > 1.5, 30, 'the limit of the file')
 
 
 def test_by_hand_it_is_the_same(farm):
     """The triggers tell what somebody types into psql."""
     farm.psql("INSERT INTO configs (key, value) VALUES ('l7r.limit.handshake', '300ms')")
-    wait_until(lambda: silence(farm) < 2, 30, 'the new limit')
+    wait_until(lambda: silence(farm) < 1.5, 30, 'the new limit')
     farm.psql("DELETE FROM configs WHERE key = 'l7r.limit.handshake'")
-    wait_until(lambda: silence(farm) > 5, 30, 'the limit of the table')
+    wait_until(lambda: silence(farm) > 1.5, 30, 'the limit of the file')
 
 
 def test_a_bad_value_changes_nothing(farm):
     done = farm.qa('config', 'set', 'l7r.limit.handshake=soon', check=False)
     assert done.returncode != 0 and 'l7r.limit.handshake' in done.stderr + done.stdout
     farm.psql("INSERT INTO configs (key, value) VALUES ('l7r.limit.handshake', 'soon')")
-    assert silence(farm) > 5
+    assert silence(farm) > 1.5
     farm.psql("DELETE FROM configs WHERE key = 'l7r.limit.handshake'")
 
 

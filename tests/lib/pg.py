@@ -19,7 +19,7 @@ import time
 
 import pytest
 
-from farm import installed_tree
+from farm import BASE_DIR, installed_tree
 
 PG_BIN = '/usr/lib/postgresql/15/bin'
 ROLES = ('postgres', 'scarce', 'qvd_owner', 'qvd_hkd', 'qvd_l7r', 'qvd_auth', 'qvd_api')
@@ -47,7 +47,7 @@ class Cluster:
     """A server with a unix socket in .dir, whose logins are by peer: root may be anybody."""
 
     def __init__(self, fsync=False, settings=(), port=5432):
-        self.dir = tempfile.mkdtemp(prefix='qvd-pg-', dir='/tmp')
+        self.dir = tempfile.mkdtemp(prefix='qvd-pg-', dir=BASE_DIR)
         os.chmod(self.dir, 0o711)
         self.data = os.path.join(self.dir, 'data')
         self.log_path = os.path.join(self.dir, 'log')
