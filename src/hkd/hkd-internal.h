@@ -62,6 +62,8 @@ must_check int orders_listen(struct orders *o);
 /* Compares all rows of the node with what it has, now; done (may be NULL) once that was possible,
  * be it after a repetition. A further call while one is under way is done after it. */
 void orders_sweep(struct orders *o, void (*done)(void *arg), void *arg);
+/* Sweeps soon: something could not be done now. */
+void orders_sweep_soon(struct orders *o);
 /* Sweeps of itself from now on. */
 void orders_run(struct orders *o);
 
@@ -92,6 +94,7 @@ struct vm {
     struct list in_line;
     bool waits, holds_place;
 
+    unsigned unpacked;           /* percent of its image, last told */
     struct store_vm_start start; /* what a launch needs; valid from the taking to the launch */
     char ip[16], mac[18];
     uint8_t secret[STORE_SECRET_LEN];

@@ -11,56 +11,18 @@
 #include "base/map.h"
 #include "base/table.h"
 #include "ev/service.h"
+#include "model/node-life.h"
 #include "store/config.h"
 #include "store/host.h"
 
 #define RETRY_MS 1000
-/* How long the last words to the database may take at the end. */
-#define LEAVE_MS 5000
 /* A clock that is further off from the database's is worth a line. */
 #define CLOCK_WARNING 2.0
 #define CLOCK_VALID_MS 500
 
-enum step {
-    STEP_SCHEMA,   /* is the database's what we know? */
-    STEP_SETTINGS, /* rows of the database over node.conf */
-    STEP_FIND,     /* the node's row; waits until somebody adds it */
-    STEP_ENTER,    /* state starting */
-    STEP_NODE,     /* bridge, firewall, storage, dnsmasq */
-    STEP_ADOPT,    /* rows and guards of before */
-    STEP_RUN,
-    STEP_STOP_VMS,
-    STEP_TIDY,  /* no VM left: the firewall goes */
-    STEP_LEAVE, /* state stopped */
-    STEP_MAX
-};
-static const char *const step_table[STEP_MAX] = {
-    [STEP_SCHEMA] = "schema", [STEP_SETTINGS] = "settings", [STEP_FIND] = "find",
-    [STEP_ENTER] = "enter",   [STEP_NODE] = "node",         [STEP_ADOPT] = "adopt",
-    [STEP_RUN] = "run",       [STEP_STOP_VMS] = "stop_vms", [STEP_TIDY] = "tidy",
-    [STEP_LEAVE] = "leave",
-};
-/* What the row says meanwhile; INVALID: there is none yet. */
-static const enum host_state shown[STEP_MAX] = {
-    [STEP_SCHEMA] = HOST_STATE_INVALID, [STEP_SETTINGS] = HOST_STATE_INVALID,
-    [STEP_FIND] = HOST_STATE_INVALID,   [STEP_ENTER] = HOST_STARTING,
-    [STEP_NODE] = HOST_STARTING,        [STEP_ADOPT] = HOST_STARTING,
-    [STEP_RUN] = HOST_RUNNING,          [STEP_STOP_VMS] = HOST_STOPPING,
-    [STEP_TIDY] = HOST_STOPPING,        [STEP_LEAVE] = HOST_STOPPED,
-};
-
-enum event {
-    EV_DONE,
-    EV_AGAIN,   /* the database did not answer, or it is time to look again */
-    EV_REFUSED, /* the node cannot work: hkd must not start */
-    EV_STOP,
-    EV_LIMIT,
-    EV_MAX
-};
-
 struct host {
     struct hkd *d;
-    enum step step;
+    enum life_step step;
     bool stop_vms; /* the VMs are stopped too */
     bool told_missing;
     int code; /* of the program */
@@ -84,72 +46,50 @@ static void reload(struct host *h);
 static void kill_vms(struct host *h);
 static void leave_loop(struct host *h);
 
-static void (*const enter[STEP_MAX])(struct host *h) = {
-    [STEP_SCHEMA] = enter_schema, [STEP_SETTINGS] = enter_settings, [STEP_FIND] = enter_find,
-    [STEP_ENTER] = enter_enter,   [STEP_NODE] = enter_node,         [STEP_ADOPT] = enter_adopt,
-    [STEP_RUN] = enter_run,       [STEP_STOP_VMS] = enter_stop_vms, [STEP_TIDY] = enter_tidy,
-    [STEP_LEAVE] = enter_leave,
-};
-
-/* The whole of it. A row with an action does that and stays; one without enters the next step (the
- * same again where it is the same). What is not here changes nothing. */
-static const struct {
-    enum step in;
-    enum event event;
-    void (*action)(struct host *h);
-    enum step next;
-} rows[] = {
-    {STEP_SCHEMA,   EV_DONE,    NULL,       STEP_SETTINGS},
-    {STEP_SCHEMA,   EV_AGAIN,   NULL,       STEP_SCHEMA  },
-    {STEP_SCHEMA,   EV_REFUSED, leave_loop, STEP_SCHEMA  },
-    {STEP_SCHEMA,   EV_STOP,    leave_loop, STEP_SCHEMA  },
-    {STEP_SETTINGS, EV_DONE,    NULL,       STEP_FIND    },
-    {STEP_SETTINGS, EV_AGAIN,   NULL,       STEP_SETTINGS},
-    {STEP_SETTINGS, EV_STOP,    leave_loop, STEP_SETTINGS},
-    {STEP_FIND,     EV_DONE,    NULL,       STEP_ENTER   },
-    {STEP_FIND,     EV_AGAIN,   NULL,       STEP_FIND    },
-    {STEP_FIND,     EV_STOP,    leave_loop, STEP_FIND    },
-    {STEP_ENTER,    EV_DONE,    NULL,       STEP_NODE    },
-    {STEP_ENTER,    EV_AGAIN,   NULL,       STEP_ENTER   },
-    {STEP_ENTER,    EV_STOP,    NULL,       STEP_LEAVE   },
-    {STEP_NODE,     EV_DONE,    NULL,       STEP_ADOPT   },
-    {STEP_NODE,     EV_REFUSED, NULL,       STEP_LEAVE   },
-    {STEP_NODE,     EV_STOP,    NULL,       STEP_LEAVE   },
-    {STEP_ADOPT,    EV_DONE,    NULL,       STEP_RUN     },
-    {STEP_ADOPT,    EV_STOP,    NULL,       STEP_STOP_VMS},
-    {STEP_RUN,      EV_AGAIN,   reload,     STEP_RUN     },
-    {STEP_RUN,      EV_STOP,    NULL,       STEP_STOP_VMS},
-    {STEP_STOP_VMS, EV_LIMIT,   kill_vms,   STEP_STOP_VMS},
-    {STEP_STOP_VMS, EV_DONE,    NULL,       STEP_TIDY    },
-    {STEP_TIDY,     EV_DONE,    NULL,       STEP_LEAVE   },
-    {STEP_TIDY,     EV_REFUSED, NULL,       STEP_LEAVE   },
-    {STEP_LEAVE,    EV_DONE,    leave_loop, STEP_LEAVE   },
-    {STEP_LEAVE,    EV_LIMIT,   leave_loop, STEP_LEAVE   },
+static void (*const enter[LIFE_STEP_MAX])(struct host *h) = {
+    [LIFE_SCHEMA] = enter_schema, [LIFE_SETTINGS] = enter_settings, [LIFE_FIND] = enter_find,
+    [LIFE_ENTER] = enter_enter,   [LIFE_NODE] = enter_node,         [LIFE_ADOPT] = enter_adopt,
+    [LIFE_RUN] = enter_run,       [LIFE_STOP_VMS] = enter_stop_vms, [LIFE_TIDY] = enter_tidy,
+    [LIFE_LEAVE] = enter_leave,
 };
 
 /* The only place that assigns ->step. */
-static void set_step(struct host *h, enum step step)
+static void set_step(struct host *h, enum life_step step)
 {
     if (step != h->step)
-        log_debug("node: %s -> %s", step_table[h->step], step_table[step]);
+        log_debug("node: %s -> %s", life_step_to_string(h->step), life_step_to_string(step));
     db_cancel(h->request);
     h->request = NULL;
-    ev_timer_disarm(h->timer);
     h->step = step;
+    if (life_limit_ms(step))
+        ev_timer_arm(h->timer, life_limit_ms(step));
+    else
+        ev_timer_disarm(h->timer);
     /* Last: it may go on to the next. */
     enter[step](h);
 }
 
-static void event(struct host *h, enum event e)
+/* By the table of model/node-life.h. */
+static void event(struct host *h, enum life_event e)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        if (rows[i].in != h->step || rows[i].event != e)
-            continue;
-        if (rows[i].action)
-            rows[i].action(h);
-        else
-            set_step(h, rows[i].next);
+    const struct life_row *row = life_row(h->step, e);
+
+    if (!row)
         return;
+    switch (row->action) {
+    case LIFE_DO_ENTER:
+        set_step(h, row->next);
+        break;
+    case LIFE_DO_RELOAD:
+        reload(h);
+        break;
+    case LIFE_DO_KILL_VMS:
+        kill_vms(h);
+        break;
+    case LIFE_DO_END:
+    case LIFE_DO_MAX:
+        leave_loop(h);
+        break;
     }
 }
 
@@ -157,7 +97,11 @@ static void on_timer(void *arg)
 {
     struct host *h = arg;
 
-    event(h, h->step >= STEP_STOP_VMS ? EV_LIMIT : EV_AGAIN);
+    if (life_limit_ms(h->step))
+        log_warning("node: %s: time is over", life_step_to_string(h->step));
+    if (h->step == LIFE_NODE)
+        h->code = 1;
+    event(h, life_limit_ms(h->step) ? LIFE_EV_LIMIT : LIFE_EV_AGAIN);
 }
 
 static void again_later(struct host *h, const char *why)
@@ -194,11 +138,11 @@ static void on_schema(void *arg, int r, const struct qvd_error *err)
     if (r == -EPROTO) {
         log_error("%s", err->text);
         h->code = 1;
-        event(h, EV_REFUSED);
+        event(h, LIFE_EV_REFUSED);
     } else if (r < 0) {
         again_later(h, err->text);
     } else {
-        event(h, EV_DONE);
+        event(h, LIFE_EV_DONE);
     }
 }
 
@@ -217,7 +161,7 @@ static void on_settings(void *arg, int r, const struct qvd_error *err)
         return;
     }
     line_look(h->d->line);
-    event(h, EV_DONE);
+    event(h, LIFE_EV_DONE);
 }
 
 static void enter_settings(struct host *h)
@@ -236,8 +180,8 @@ static void on_config_changed(void *arg, const char *channel, const char *payloa
 {
     struct host *h = arg;
 
-    /* Before that the step itself reads them. */
-    if (h->step == STEP_RUN)
+    /* Before that its own step reads them. */
+    if (h->step == LIFE_RUN)
         reload(h);
 }
 
@@ -263,7 +207,7 @@ static void on_found(void *arg, const struct db_result *r)
     }
     h->d->host_id = host.id;
     log_info("node %s is host %lld, %s", name, (long long)host.id, host.address);
-    event(h, EV_DONE);
+    event(h, LIFE_EV_DONE);
 }
 
 static void enter_find(struct host *h)
@@ -275,8 +219,8 @@ static void on_hosts_changed(void *arg, const char *channel, const char *payload
 {
     struct host *h = arg;
 
-    if (h->step == STEP_FIND && !h->request)
-        event(h, EV_AGAIN);
+    if (h->step == LIFE_FIND && !h->request)
+        event(h, LIFE_EV_AGAIN);
 }
 
 static void on_entered(void *arg, const struct db_result *r)
@@ -286,7 +230,7 @@ static void on_entered(void *arg, const struct db_result *r)
     if (db_failed(h, "state starting", r))
         return;
     if (db_rows(r) == 0) {
-        set_step(h, STEP_FIND);
+        event(h, LIFE_EV_REFUSED); /* deleted meanwhile */
         return;
     }
     if (orders_listen(h->d->orders) < 0) {
@@ -294,7 +238,7 @@ static void on_entered(void *arg, const struct db_result *r)
         return;
     }
     ev_timer_arm(h->beat, 0);
-    event(h, EV_DONE);
+    event(h, LIFE_EV_DONE);
 }
 
 static void enter_enter(struct host *h)
@@ -311,13 +255,13 @@ static void on_node(void *arg, int result, const struct qvd_error *err)
 {
     struct host *h = arg;
 
-    if (h->step != STEP_NODE && h->step != STEP_TIDY)
+    if (h->step != LIFE_NODE && h->step != LIFE_TIDY)
         return;
     if (result < 0) {
         log_error("the node cannot work: %s", err->text);
         h->code = 1;
     }
-    event(h, result < 0 ? EV_REFUSED : EV_DONE);
+    event(h, result < 0 ? LIFE_EV_REFUSED : LIFE_EV_DONE);
 }
 
 static void enter_node(struct host *h)
@@ -341,8 +285,8 @@ static void on_adopted(void *arg)
 {
     struct host *h = arg;
 
-    if (h->step == STEP_ADOPT)
-        event(h, EV_DONE);
+    if (h->step == LIFE_ADOPT)
+        event(h, LIFE_EV_DONE);
 }
 
 static void enter_adopt(struct host *h)
@@ -360,7 +304,8 @@ static void on_mended(void *arg, const struct db_result *r)
 static void show(struct host *h)
 {
     if (!h->mending)
-        h->mending = store_host_set_state(h->d->db, h->d->host_id, shown[h->step], on_mended, h);
+        h->mending =
+            store_host_set_state(h->d->db, h->d->host_id, life_shown(h->step), on_mended, h);
 }
 
 static void enter_run(struct host *h)
@@ -388,7 +333,7 @@ static void enter_stop_vms(struct host *h)
     show(h);
     if (!h->stop_vms && map_count(h->d->vms)) {
         log_info("%zu VMs run on", map_count(h->d->vms));
-        set_step(h, STEP_LEAVE);
+        event(h, LIFE_EV_REFUSED);
         return;
     }
     ev_timer_arm(h->timer, (uint64_t)conf_ms(h->d->conf, "hkd.stop.timeout"));
@@ -405,8 +350,8 @@ static void kill_vms(struct host *h)
 
 void host_vm_gone(struct host *h)
 {
-    if (h && h->step == STEP_STOP_VMS && map_count(h->d->vms) == 0)
-        event(h, EV_DONE);
+    if (h && h->step == LIFE_STOP_VMS && map_count(h->d->vms) == 0)
+        event(h, LIFE_EV_DONE);
 }
 
 static void enter_tidy(struct host *h)
@@ -423,7 +368,7 @@ static void on_left(void *arg, const struct db_result *r)
     struct host *h = arg;
 
     h->request = NULL;
-    event(h, EV_DONE);
+    event(h, LIFE_EV_DONE);
 }
 
 /* Behind all that was sent before on the one connection. */
@@ -432,7 +377,6 @@ static void enter_leave(struct host *h)
     ev_timer_disarm(h->beat);
     db_cancel(h->beating);
     h->beating = NULL;
-    ev_timer_arm(h->timer, LEAVE_MS);
     h->request = store_host_set_state(h->d->db, h->d->host_id, HOST_STOPPED, on_left, h);
 }
 
@@ -444,17 +388,17 @@ static void leave_loop(struct host *h)
 void host_stop(struct host *h, bool vms)
 {
     h->stop_vms = h->stop_vms || vms || conf_bool(h->d->conf, "hkd.stop.vms");
-    event(h, EV_STOP);
+    event(h, LIFE_EV_STOP);
 }
 
 bool host_runs(const struct host *h)
 {
-    return h->step == STEP_RUN;
+    return h->step == LIFE_RUN;
 }
 
 bool host_stops_vms(const struct host *h)
 {
-    return h->step == STEP_STOP_VMS;
+    return h->step == LIFE_STOP_VMS;
 }
 
 /* The beat
@@ -490,7 +434,7 @@ static void on_beat(void *arg, const struct db_result *r)
     if (clock_ms() - h->beat_ms < CLOCK_VALID_MS)
         look_at_clock(h, a.clock_diff);
     /* Also what could not be told while the database was away. */
-    if (a.state != shown[h->step] && shown[h->step] != HOST_STATE_INVALID)
+    if (a.state != life_shown(h->step) && life_shown(h->step) != HOST_STATE_INVALID)
         show(h);
 }
 
@@ -531,17 +475,19 @@ void host_db_changed(struct host *h, bool up)
     while ((vm = map_next(h->d->vms, &at, NULL)))
         if (vm->untold && !vm->lost)
             vm_row_resend(vm);
-    if (shown[h->step] != HOST_STATE_INVALID)
+    if (life_shown(h->step) != HOST_STATE_INVALID)
         ev_timer_arm(h->beat, 0);
+    if (h->step == LIFE_RUN)
+        orders_sweep(h->d->orders, NULL, NULL);
 }
 
 void host_listening(struct host *h)
 {
     /* Whatever was notified before was not heard. */
-    if (h->step == STEP_RUN) {
+    if (h->step == LIFE_RUN) {
         orders_run(h->d->orders);
         on_config_changed(h, NULL, NULL);
-    } else if (h->step == STEP_FIND) {
+    } else if (h->step == LIFE_FIND) {
         on_hosts_changed(h, NULL, NULL);
     }
 }
@@ -566,7 +512,7 @@ int host_new(struct hkd *d, struct host **ret_host)
 
 void host_begin(struct host *h)
 {
-    set_step(h, STEP_SCHEMA);
+    set_step(h, LIFE_SCHEMA);
 }
 
 struct host *host_free(struct host *h)

@@ -342,6 +342,12 @@ void orders_sweep(struct orders *o, void (*done)(void *arg), void *arg)
     begin(o);
 }
 
+void orders_sweep_soon(struct orders *o)
+{
+    if (o->runs)
+        arm(o, NULL, RETRY_MS);
+}
+
 void orders_run(struct orders *o)
 {
     o->runs = true;

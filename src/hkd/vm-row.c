@@ -62,8 +62,9 @@ static void on_taken(void *arg, const struct db_result *r)
 
     vm->taking = NULL;
     if (db_status(r) != DB_OK) {
-        /* Whether or not it was taken: the sweep after the reconnect finds the row. */
+        /* Whether or not it was taken: the sweep finds the row. */
         complain(vm, "taking an order", r);
+        orders_sweep_soon(vm->d->orders);
         forget(vm);
         return;
     }
@@ -110,7 +111,8 @@ static void on_stop(void *arg, const struct db_result *r)
 
     vm->stopping = NULL;
     if (db_status(r) != DB_OK) {
-        complain(vm, "looking for an order", r); /* the sweep looks again */
+        complain(vm, "looking for an order", r);
+        orders_sweep_soon(vm->d->orders);
         return;
     }
     serial = store_vm_read_stop(r);

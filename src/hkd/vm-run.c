@@ -13,8 +13,10 @@ static void progress(void *arg, unsigned percent)
 
     if (vm->state != VM_STARTING_1)
         return;
-    log_debug("[vm:%lld] image %lld: %u %% unpacked", (long long)vm->id, (long long)vm->start.di_id,
-              percent);
+    if (percent / 10 != vm->unpacked / 10)
+        log_info("[vm:%lld] image %lld: %u %% unpacked", (long long)vm->id,
+                 (long long)vm->start.di_id, percent);
+    vm->unpacked = percent;
     vm_rearm(vm, percent < 100 ? "hkd.unpack.timeout" : "hkd.vm.start.boot.timeout");
 }
 

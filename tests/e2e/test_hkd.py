@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """qvd-hkd with a real PostgreSQL and simulated VMs: orders, states, the line of starts, outages."""
 
+import re
 import time
 
 import pytest
@@ -207,3 +208,48 @@ def test_an_ordered_stop_of_the_node_stops_its_vms(node):
     wait_until(lambda: node.service('hkd')['pid'] not in (0, old), 20, 'a new hkd')
     hkd.wait_host(node, 'running')
     assert hkd.host(node)['assigned'] == '0' and hkd.host(node)['cmd'] == ''
+
+
+def test_rights_that_it_does_not_need_are_gone(node):
+    """capabilities(7): modules, raw I/O, reboot, clock, audit, BPF and the rest are given up."""
+    pid = hkd.host_pid(node, node.service('hkd')['pid'])
+    with open(f'/proc/{pid}/status', encoding='ascii') as f:
+        sets = dict(re.findall(r'^(Cap\w+):\s*([0-9a-f]+)$', f.read(), re.M))
+    never = sum(1 << n for n in (16, 17, 22, 25, 26, 29, 30, 32, 33, 34, 37, 38, 39, 40))
+    for name in ('CapPrm', 'CapEff', 'CapBnd'):
+        assert int(sets[name], 16) & never == 0, (name, sets[name])
+    assert int(sets['CapInh'], 16) == int(sets['CapAmb'], 16) == 0
+    # And those it needs: CHOWN, KILL, NET_ADMIN, SYS_CHROOT, SYS_ADMIN.
+    needs = sum(1 << n for n in (0, 5, 12, 18, 21))
+    assert int(sets['CapEff'], 16) & needs == needs
+
+
+def test_a_reload_takes_the_files_settings(node):
+    with open(node.path('etc/node.conf'), 'a', encoding='ascii') as f:
+        f.write('hkd.vm.starting.max = 0\n')
+    node.run(['kill', '-HUP', str(node.service('hkd')['pid'])])
+    hkd.wait_log(node, r'node.conf:\d+: hkd.vm.starting.max')
+    with open(node.path('etc/node.conf'), 'a', encoding='ascii') as f:
+        f.write('hkd.vm.starting.max = 7\nhkd.stop.vms = 1\n')
+    text = open(node.path('etc/node.conf'), encoding='ascii').read()
+    with open(node.path('etc/node.conf'), 'w', encoding='ascii') as f:
+        f.write(text.replace('hkd.vm.starting.max = 0\n', ''))
+    node.run(['kill', '-HUP', str(node.service('hkd')['pid'])])
+    hkd.wait_log(node, 'settings read again')
+    assert hkd.host(node)['state'] == 'running'
+
+
+def test_a_clean_stop_with_its_vms(node):
+    one, = hkd.add_vms(node, node.osf, 1)
+    hkd.order_start(node, one)
+    hkd.wait_state(node, one, 'running')
+    node.stop_service('hkd')        # hkd.stop.vms = 1, from the test before
+    assert node.service('hkd')['last_status'] == 'status 0'
+    assert hkd.state(node, one) == 'stopped'
+    assert hkd.host(node)['state'] == 'stopped'
+    assert hkd.host(node)['assigned'] == '0'
+    # No VM is left: the firewall has gone too.
+    assert 'table' not in node.run(['nft', 'list', 'ruleset']).stdout
+    node.start_service('hkd')
+    hkd.wait_host(node, 'running')
+    assert 'table bridge qvd' in node.run(['nft', 'list', 'ruleset']).stdout

@@ -377,6 +377,10 @@ bool host_stops_vms(const struct host *h)
     return fakes.stops;
 }
 
+void orders_sweep_soon(struct orders *o)
+{
+}
+
 void host_vm_gone(struct host *h)
 {
 }

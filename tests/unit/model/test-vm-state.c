@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/fs.h"
+#include "model/node-life.h"
 #include "model/states.h"
 #include "model/vm-state.h"
 
@@ -134,6 +135,49 @@ static void test_rows(void **state)
     }
 }
 
+/* The same rules for the daemon: each step is reached, all end; one that waits for something has a
+ * limit or asks again, and can be stopped. */
+static void test_node_life(void **state)
+{
+    size_t n;
+    const struct life_row *t = life_rows(&n);
+    unsigned seen = 1u << LIFE_SCHEMA, before = 0;
+
+    while (seen != before) {
+        before = seen;
+        for (size_t i = 0; i < n; i++)
+            if (seen & 1u << t[i].in)
+                seen |= 1u << t[i].next;
+    }
+    assert_int_equal(seen, (1u << LIFE_STEP_MAX) - 1);
+    for (int s = 0; s < LIFE_STEP_MAX; s++) {
+        unsigned from = 1u << s;
+        bool ends = false;
+
+        assert_int_equal(life_step_from_string(life_step_to_string(s)), s);
+        assert_non_null(life_row(s, LIFE_EV_STOP));
+        if (life_limit_ms(s))
+            assert_non_null(life_row(s, LIFE_EV_LIMIT));
+        else
+            assert_non_null(life_row(s, LIFE_EV_AGAIN));
+        for (before = 0; from != before;) {
+            before = from;
+            for (size_t i = 0; i < n; i++) {
+                if (!(from & 1u << t[i].in))
+                    continue;
+                from |= 1u << t[i].next;
+                ends = ends || t[i].action == LIFE_DO_END;
+            }
+        }
+        assert_true(ends);
+    }
+    for (size_t i = 0; i < n; i++) {
+        assert_ptr_equal(life_row(t[i].in, t[i].event), &t[i]);
+        if (t[i].action != LIFE_DO_ENTER)
+            assert_int_equal(t[i].in, t[i].next);
+    }
+}
+
 static enum vm_state walk(const enum vm_event *events, size_t n, unsigned holds)
 {
     enum vm_state s = VM_STOPPED;
@@ -185,7 +229,7 @@ static void test_lives(void **state)
 /* docs/vm-states.md is what the table prints. */
 static void test_documented(void **state)
 {
-    _cleanup_(free_p) char *doc = NULL, *table = NULL;
+    _cleanup_(free_p) char *doc = NULL, *table = NULL, *steps = NULL;
     char path[512];
     size_t doc_len, len;
     FILE *f = open_memstream(&table, &len);
@@ -193,9 +237,13 @@ static void test_documented(void **state)
     assert_non_null(f);
     vm_state_print(f);
     assert_int_equal(fclose(f), 0);
+    f = open_memstream(&steps, &len);
+    assert_non_null(f);
+    life_print(f);
+    assert_int_equal(fclose(f), 0);
     snprintf(path, sizeof path, "%s/docs/vm-states.md", getenv("QVD_SOURCE"));
     assert_int_equal(fs_read(path, 65536, &doc, &doc_len), 0);
-    if (!strstr(doc, table))
+    if (!strstr(doc, table) || !strstr(doc, steps))
         fail_msg("docs/vm-states.md differs from the table; write it anew: meson compile docs");
 }
 
@@ -205,7 +253,7 @@ int main(void)
         cmocka_unit_test(test_words),      cmocka_unit_test(test_other_words),
         cmocka_unit_test(test_reachable),  cmocka_unit_test(test_limits),
         cmocka_unit_test(test_rows),       cmocka_unit_test(test_lives),
-        cmocka_unit_test(test_documented),
+        cmocka_unit_test(test_documented), cmocka_unit_test(test_node_life),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
