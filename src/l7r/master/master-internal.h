@@ -24,6 +24,7 @@ struct proc {
     struct master *master;
     unsigned slot, generation;
     struct ev_child *child;
+    pid_t pid; /* as it was */
     struct ipc_channel *channel;
     bool ready, draining;
     int64_t started;

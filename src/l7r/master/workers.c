@@ -43,7 +43,7 @@ static void exited(void *arg, int status)
     bool expected = m->stopping || (p->draining && status == 0);
 
     log_line(expected ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR, "worker %u (pid %d) has ended: %s",
-             p->slot, (int)ev_child_pid(p->child), ev_child_status_text(status, text, sizeof text));
+             p->slot, (int)p->pid, ev_child_status_text(status, text, sizeof text));
     if (s->current == p) {
         s->current = NULL;
         if (!m->stopping)
@@ -188,6 +188,7 @@ static void start(void *arg)
         start_later(s, 0);
         return;
     }
+    p->pid = ev_child_pid(p->child);
     s->current = p;
 }
 
