@@ -52,6 +52,25 @@ struct stream {
         wants_read : 1, wants_write : 1; /* what the TLS handshake, or a crossed call, waits for */
 };
 
+/* stream.c */
+/* A callback of the owner, if he wants it; he may free the stream inside. */
+#define STREAM_CALL(s, name, ...)                                                                  \
+    do {                                                                                           \
+        if (!(s)->freed && (s)->handlers->name)                                                    \
+            (s)->handlers->name((s)->owner, ##__VA_ARGS__);                                        \
+    } while (0)
+
+/* Open, and not freed by its owner in a callback. */
+bool stream_usable(const struct stream *s);
+/* Dead from now on; the owner hears of it at the end of the turn. */
+void stream_fail_errno(struct stream *s, int r, const char *what);
+/* Watches what has to be watched now. */
+void stream_update(struct stream *s);
+
+/* stream-write.c: hands the queue to the kernel, and the end after it if that is due. */
+void stream_flush(struct stream *s);
+void stream_finish_now(struct stream *s);
+
 /* stream-tls.c: makes s->ssl. host may be NULL. */
 must_check int stream_tls_begin(struct stream *s, struct tls_context *tls, bool server,
                                 const char *host);

@@ -23,8 +23,6 @@ static _Thread_local uint8_t scratch[64 * 1024];
 /* Those given away by stream_free_flushed(), of all loops of the thread. */
 static _Thread_local struct list orphans;
 
-static void update(struct stream *s);
-
 static const struct stream_handlers no_handlers;
 
 /* --- callbacks ---------------------------------------------------------------------------- */
@@ -41,13 +39,7 @@ static void release(struct stream *s)
         free(s);
 }
 
-#define CALL(s, name, ...)                                                                         \
-    do {                                                                                           \
-        if (!(s)->freed && (s)->handlers->name)                                                    \
-            (s)->handlers->name((s)->owner, ##__VA_ARGS__);                                        \
-    } while (0)
-
-static bool usable(const struct stream *s)
+bool stream_usable(const struct stream *s)
 {
     return !s->freed && s->state == STREAM_OPEN;
 }
@@ -62,11 +54,11 @@ static void fail(struct stream *s, const struct qvd_error *why)
     if (s->failure)
         *s->failure = *why;
     s->timer = ev_timer_free(s->timer);
-    update(s);
+    stream_update(s);
     ev_defer(s->loop, &s->later);
 }
 
-static void fail_errno(struct stream *s, int r, const char *what)
+void stream_fail_errno(struct stream *s, int r, const char *what)
 {
     struct qvd_error why;
 
@@ -79,7 +71,7 @@ static void tell_closed(struct stream *s)
     static const struct qvd_error no_memory = {-ENOMEM, "out of memory"};
     struct qvd_error why = s->failure ? *s->failure : no_memory;
 
-    CALL(s, closed, &why);
+    STREAM_CALL(s, closed, &why);
 }
 
 /* --- what is watched ------------------------------------------------------------------------ */
@@ -102,7 +94,7 @@ static unsigned wanted_open(const struct stream *s)
     return events;
 }
 
-static void update(struct stream *s)
+void stream_update(struct stream *s)
 {
     unsigned events = 0;
 
@@ -124,160 +116,7 @@ static void update(struct stream *s)
     }
     int r = ev_io_set(s->io, events);
     if (r < 0)
-        fail_errno(s, r, "watching the socket");
-}
-
-/* --- out --------------------------------------------------------------------------------- */
-
-static size_t next_chunk(const struct stream *s, size_t len)
-{
-    if (s->n_cuts > 0 && s->cuts[0] < len)
-        len = s->cuts[0];
-    if (s->ops->max_write && len > s->ops->max_write)
-        len = s->ops->max_write;
-    return len;
-}
-
-static void consumed(struct stream *s, size_t n)
-{
-    uint8_t kept = 0;
-
-    buf_consume(&s->out, n);
-    for (uint8_t i = 0; i < s->n_cuts; i++)
-        if (s->cuts[i] > n)
-            s->cuts[kept++] = s->cuts[i] - n;
-    s->n_cuts = kept;
-}
-
-static void finish_now(struct stream *s)
-{
-    int r = s->ops->finish(s);
-
-    if (r == -EAGAIN)
-        return;
-    s->finished = true;
-    /* ENOTCONN: the peer has gone; reading will tell. */
-    if (r < 0 && r != -ENOTCONN && r != -EPIPE)
-        fail_errno(s, r, "closing");
-}
-
-static void after_flush(struct stream *s)
-{
-    bool drained = s->congested && s->out.len <= s->low;
-
-    if (drained)
-        s->congested = false;
-    if (s->out.len == 0 && s->finishing && !s->finished)
-        finish_now(s);
-    if (drained)
-        CALL(s, drained);
-    if (usable(s) && s->out.len == 0)
-        CALL(s, flushed);
-}
-
-static void flush(struct stream *s)
-{
-    if (s->out.len == 0 && !s->finishing)
-        return;
-    while (s->out.len > 0) {
-        ssize_t n = s->ops->write(s, s->out.data, next_chunk(s, s->out.len));
-        if (n == -EAGAIN)
-            break;
-        if (n < 0) {
-            fail_errno(s, n, "sending");
-            return;
-        }
-        consumed(s, n);
-    }
-    after_flush(s);
-}
-
-/* What the kernel takes at once: bytes, or -errno. */
-static ssize_t write_direct(struct stream *s, const uint8_t *data, size_t len)
-{
-    size_t done = 0;
-
-    while (done < len) {
-        size_t chunk = len - done;
-        if (s->ops->max_write && chunk > s->ops->max_write)
-            chunk = s->ops->max_write;
-        ssize_t n = s->ops->write(s, data + done, chunk);
-        if (n == -EAGAIN)
-            break;
-        if (n < 0)
-            return n;
-        done += n;
-    }
-    return done;
-}
-
-static must_check int queue(struct stream *s, const uint8_t *data, size_t len)
-{
-    int r = buf_append(&s->out, data, len);
-
-    if (r < 0)
-        return r;
-    if (s->out.len > s->high)
-        s->congested = true;
-    return 0;
-}
-
-int stream_write(struct stream *s, const void *data, size_t len)
-{
-    ssize_t done = 0;
-
-    if (s->state == STREAM_DEAD || s->finishing)
-        return -EPIPE;
-    if (s->limit && (len > s->limit || s->out.len > s->limit - len))
-        return -ENOBUFS;
-    if (s->state == STREAM_OPEN && s->out.len == 0)
-        done = write_direct(s, data, len);
-    if (done < 0) {
-        fail_errno(s, done, "sending");
-        return -EPIPE;
-    }
-    if ((size_t)done == len)
-        return 0;
-    int r = queue(s, (const uint8_t *)data + done, len - done);
-    if (r < 0) {
-        /* A part may have gone out: the rest cannot be left out. */
-        fail_errno(s, r, "sending");
-        return r;
-    }
-    update(s);
-    return 0;
-}
-
-static must_check int cut(struct stream *s)
-{
-    if (s->out.len == 0 || (s->n_cuts > 0 && s->cuts[s->n_cuts - 1] == s->out.len))
-        return 0;
-    if (s->n_cuts == STREAM_CUTS_MAX)
-        return -ENOBUFS;
-    s->cuts[s->n_cuts++] = s->out.len;
-    return 0;
-}
-
-int stream_write_record(struct stream *s, const void *data, size_t len)
-{
-    if (len > RECORD_MAX || s->n_cuts + 2 > STREAM_CUTS_MAX)
-        return -ENOBUFS;
-    int r = cut(s);
-    if (r >= 0)
-        r = stream_write(s, data, len);
-    if (r >= 0)
-        r = cut(s);
-    return r;
-}
-
-void stream_finish(struct stream *s)
-{
-    if (s->finishing || s->state == STREAM_DEAD)
-        return;
-    s->finishing = true;
-    if (s->state == STREAM_OPEN && s->out.len == 0)
-        finish_now(s);
-    update(s);
+        stream_fail_errno(s, r, "watching the socket");
 }
 
 /* --- in ---------------------------------------------------------------------------------- */
@@ -287,7 +126,7 @@ static void tell_eof(struct stream *s)
     if (!s->got_eof || s->eof_told || s->in.len > 0 || !s->reading)
         return;
     s->eof_told = true;
-    CALL(s, eof);
+    STREAM_CALL(s, eof);
 }
 
 /* Until the kernel has no more, or the scratch could not hold another whole record: then nothing
@@ -306,13 +145,13 @@ static void read_some(struct stream *s)
             break;
     }
     if (got > 0)
-        CALL(s, data, scratch, got);
+        STREAM_CALL(s, data, scratch, got);
     if (n == 0)
         s->got_eof = true;
-    if (!usable(s))
+    if (!stream_usable(s))
         return;
     if (n < 0 && n != -EAGAIN)
-        fail_errno(s, n, "receiving");
+        stream_fail_errno(s, n, "receiving");
     else
         tell_eof(s);
 }
@@ -327,10 +166,10 @@ static void look_for_hangup(struct stream *s, unsigned events)
 
     /* After a reset the bytes that came before it can still be read: ask for the error itself. */
     if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error) {
-        fail_errno(s, error, "receiving");
+        stream_fail_errno(s, error, "receiving");
     } else if (n == 0 || events & EV_IO_CLOSED) {
         s->hangup_told = true;
-        CALL(s, hangup);
+        STREAM_CALL(s, hangup);
     }
 }
 
@@ -339,8 +178,8 @@ static void deliver_unread(struct stream *s)
     struct buf in = s->in;
 
     buf_init(&s->in, 0);
-    CALL(s, data, in.data, in.len);
-    if (usable(s))
+    STREAM_CALL(s, data, in.data, in.len);
+    if (stream_usable(s))
         tell_eof(s);
     buf_done(&in);
 }
@@ -363,7 +202,7 @@ int stream_unread(struct stream *s, const void *data, size_t len)
     buf_done(&old);
     s->eof_told = false;
     ev_defer(s->loop, &s->later);
-    update(s);
+    stream_update(s);
     return 0;
 }
 
@@ -377,10 +216,10 @@ static void opened(struct stream *s)
     free(s->peer);
     s->peer = NULL;
     if (s->out.len > 0)
-        flush(s);
+        stream_flush(s);
     else if (s->finishing)
-        finish_now(s);
-    CALL(s, open);
+        stream_finish_now(s);
+    STREAM_CALL(s, open);
 }
 
 static void handshake(struct stream *s)
@@ -403,7 +242,7 @@ static void handshake(struct stream *s)
     s->state = STREAM_VERIFY;
     s->timer = ev_timer_free(s->timer);
     if (s->handlers->verify)
-        CALL(s, verify, s->peer);
+        STREAM_CALL(s, verify, s->peer);
     else
         stream_tls_accept(s, false);
 }
@@ -432,7 +271,7 @@ static void connected(struct stream *s)
     if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
         error = errno;
     if (error) {
-        fail_errno(s, error, "connecting");
+        stream_fail_errno(s, error, "connecting");
         return;
     }
     if (s->ssl) {
@@ -449,8 +288,8 @@ static void on_open_io(struct stream *s, unsigned events)
 
     s->wants_read = s->wants_write = false;
     if (events & EV_IO_OUT || crossed)
-        flush(s);
-    if (!usable(s))
+        stream_flush(s);
+    if (!stream_usable(s))
         return;
     if (!s->reading) {
         if (s->watch_hangup && !s->hangup_told && events & (EV_IO_IN | EV_IO_CLOSED))
@@ -479,7 +318,7 @@ static void on_io(void *arg, unsigned events)
     case STREAM_DEAD:
         break;
     }
-    update(s);
+    stream_update(s);
     release(s);
 }
 
@@ -491,7 +330,7 @@ static void on_timer(void *arg)
         stream_free(s);
         return;
     }
-    fail_errno(s, ETIMEDOUT, s->state == STREAM_CONNECTING ? "connecting" : "TLS handshake");
+    stream_fail_errno(s, ETIMEDOUT, s->state == STREAM_CONNECTING ? "connecting" : "TLS handshake");
 }
 
 /* At the end of the turn: what must not be told from inside the owner's own call. */
@@ -507,11 +346,11 @@ static void on_later(void *arg)
             s->open_due = false;
             opened(s);
         }
-        if (usable(s) && s->reading && s->in.len > 0)
+        if (stream_usable(s) && s->reading && s->in.len > 0)
             deliver_unread(s);
-        else if (usable(s))
+        else if (stream_usable(s))
             tell_eof(s);
-        update(s);
+        stream_update(s);
     }
     release(s);
 }
@@ -609,7 +448,7 @@ int stream_new(struct ev_loop *loop, int fd, struct tls_context *tls, uint64_t h
         stream_free(s);
         return r;
     }
-    update(s);
+    stream_update(s);
     *ret_stream = s;
     return 0;
 }
@@ -635,8 +474,8 @@ int stream_connect(struct ev_loop *loop, const struct stream_target *target,
     }
     /* A refusal that comes at once is told as any other. */
     if (connect(fd, target->addr, target->addr_len) < 0 && errno != EINPROGRESS)
-        fail_errno(s, errno, "connecting");
-    update(s);
+        stream_fail_errno(s, errno, "connecting");
+    stream_update(s);
     *ret_stream = s;
     return 0;
 }
@@ -654,7 +493,7 @@ int stream_adopt(struct ev_loop *loop, int fd, uint64_t limit_ms,
         stream_free(s);
         return r;
     }
-    update(s);
+    stream_update(s);
     *ret_stream = s;
     return 0;
 }
@@ -715,7 +554,7 @@ struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms)
     if (s->got_eof && s->finished)
         return stream_free(s);
     s->reading = true;
-    update(s);
+    stream_update(s);
     return NULL;
 }
 
@@ -764,13 +603,13 @@ void stream_set_reading(struct stream *s, bool on)
     s->reading = on;
     if (on && (s->in.len > 0 || (s->got_eof && !s->eof_told)))
         ev_defer(s->loop, &s->later);
-    update(s);
+    stream_update(s);
 }
 
 void stream_watch_hangup(struct stream *s, bool on)
 {
     s->watch_hangup = on;
-    update(s);
+    stream_update(s);
 }
 
 bool stream_is_open(const struct stream *s)
