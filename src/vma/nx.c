@@ -219,8 +219,28 @@ const char *nx_action_to_string(enum nx_action action)
     return action >= 0 && action < NX_DO_MAX ? names[action] : "?";
 }
 
+const char *nx_limit_to_string(enum nx_limit limit)
+{
+    static const char *const names[NX_LIMIT_MAX] = {
+        [NX_FOR_EVER] = "none",
+        [NX_LIMIT_PREPARING] = "120 s",
+        [NX_LIMIT_INITIATING] = "`vma.timeout.initiating`",
+        [NX_LIMIT_LISTENING] = "`vma.timeout.listening`",
+        [NX_LIMIT_SUSPENDING] = "`vma.timeout.suspending`",
+        [NX_LIMIT_SETTLING] = "0.5 s",
+        [NX_LIMIT_STOPPING] = "`vma.timeout.stopping`",
+    };
+
+    return limit >= 0 && limit < NX_LIMIT_MAX ? names[limit] : "?";
+}
+
 void nx_print_table(FILE *out)
 {
+    fprintf(out, "| state | x_state | limit |\n|---|---|---|\n");
+    for (int i = 0; i < NX_STATE_MAX; i++)
+        fprintf(out, "| %s | %s | %s |\n", state_names[i], wire_x_state_to_string(states[i].x),
+                nx_limit_to_string(states[i].limit));
+    fprintf(out, "\n| in | event | does | next |\n|---|---|---|---|\n");
     for (size_t i = 0; i < ARRAY_SIZE(transitions); i++)
         fprintf(out, "| %s | %s | %s | %s |\n", state_names[transitions[i].in],
                 nx_event_to_string(transitions[i].event),

@@ -2,7 +2,7 @@
 #pragma once
 
 /* The life of nxagent as one table: states, events, actions, limits. Pure: knows no processes; the
- * session (session.h) does what the actions say. docs/protocol.md shows the table. */
+ * session (session.h) does what the actions say. docs/nx-states.md shows the table. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -85,6 +85,7 @@ enum nx_limit {
 /* 0 and action and next state; 1: nothing to do for this event in this state. */
 must_check int nx_step(enum nx_state in, enum nx_event event, enum nx_action *ret_action,
                        enum nx_state *ret_next);
+const char *nx_limit_to_string(enum nx_limit limit);
 enum nx_limit nx_limit_of(enum nx_state state);
 /* The word of x_state. */
 enum wire_x_state nx_to_x_state(enum nx_state state);
