@@ -52,8 +52,9 @@ int vma_params_pack(const struct wire_params *p, struct buf *out)
 
 int vma_params_unpack(const void *data, size_t len, struct wire_params *p)
 {
+    if (len == 0) /* data may be NULL */
+        return 0;
     const char *at = data, *end = at + len;
-
     while (at < end) {
         const char *name = at, *name_end = memchr(at, '\0', end - at);
         const char *value = name_end ? name_end + 1 : end;

@@ -27,9 +27,10 @@ enum agent_port agent_port_parse(const char *text, unsigned port, struct agent_s
     enum { ESTABLISHED = 1, CLOSE_WAIT = 8, LISTEN = 10 };
     enum agent_port found = AGENT_PORT_CLOSED;
 
-    for (const char *row = text; row && *row; row = strchr(row, '\n'), row += row != NULL) {
+    for (const char *row = text, *end; row; row = end ? end + 1 : NULL) {
         struct agent_stream stream;
         unsigned state;
+        end = strchr(row, '\n');
         if (!parse_row(row, &stream, &state) || stream.local_port != port)
             continue;
         if (state == ESTABLISHED) {
