@@ -139,3 +139,5 @@ const char *conf_when_name(enum conf_when w);
 void conf_dump(const struct conf *c, unsigned files, FILE *out);
 /* The template of a settings file: each key commented out with its text, default and bounds. */
 void conf_print_template(unsigned file, const char *name, FILE *out);
+/* The section SETTINGS of the file's manual page, for scdoc. */
+void conf_print_manual(unsigned file, FILE *out);

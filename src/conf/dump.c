@@ -104,3 +104,38 @@ void conf_print_template(unsigned file, const char *name, FILE *out)
         fputc('\n', out);
     }
 }
+
+/* scdoc marks by these characters; before them a backslash takes them as they are. */
+static void print_scdoc(FILE *out, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        if (strchr("_*\\`", *p))
+            fputc('\\', out);
+        fputc(*p, out);
+    }
+}
+
+void conf_print_manual(unsigned file, FILE *out)
+{
+    size_t n;
+    const struct conf_key *keys = conf_keys(&n);
+
+    for (size_t i = 0; i < n; i++) {
+        const struct conf_key *k = &keys[i];
+
+        if (!(k->files & file) || k->type >= CONF_OBSOLETE)
+            continue;
+        fputs("\n*", out);
+        print_scdoc(out, k->key);
+        fputs("*", out);
+        if (k->def && *k->def) {
+            fputs(" = ", out);
+            print_scdoc(out, k->def);
+        }
+        fputs("\n\t", out);
+        print_scdoc(out, k->text);
+        fputs(". (", out);
+        print_allowed(k, out);
+        fprintf(out, "; scope %s; %s)\n", conf_scope_name(k->scope), conf_when_name(k->when));
+    }
+}
