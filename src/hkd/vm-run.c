@@ -57,8 +57,8 @@ static void gone(void *arg, const struct node_vm_exit *e)
     struct vm *vm = arg;
     char why[sizeof vm->why];
 
-    vm->run = node_vm_free(vm->run);
     note_end(vm, e);
+    vm->run = node_vm_free(vm->run); /* and with it the text of e */
     memcpy(why, vm->why, sizeof why);
     vm_event(vm, VM_EV_EXITED, "%s", why);
 }

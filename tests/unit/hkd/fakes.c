@@ -207,6 +207,7 @@ struct node_vm {
     int64_t id;
     struct ev_timer *timer;
     enum node_vm_end end;
+    char text[64]; /* of its end: goes with it, as in the real one */
 };
 
 static void end_now(void *arg)
@@ -314,8 +315,10 @@ void fake_ready(int64_t id)
 
 void fake_gone(int64_t id, enum node_vm_end end, const char *text)
 {
-    struct node_vm_exit e = {end, 0, text};
+    struct node_vm *run = fakes.runs[id].run;
+    struct node_vm_exit e = {end, 0, run->text};
 
+    snprintf(run->text, sizeof run->text, "%s", text);
     fakes.runs[id].fns->gone(fakes.runs[id].arg, &e);
 }
 
