@@ -53,7 +53,7 @@ vm.serial.capture = 1
 '''
 
 
-_images = []
+_images = {}
 
 
 def programs():
@@ -62,21 +62,21 @@ def programs():
     return os.path.join(folder, 'tests/unit/node')
 
 
-def plain_image():
-    """The minimal image with fake-vma instead of the VMA: built once a run of the tests."""
-    if not _images:
+def plain_image(name='minimal'):
+    """An image with fake-vma instead of the VMA: built once a run of the tests."""
+    if name not in _images:
         folder = os.path.join(TOP, 'build', 'images')
         agent = os.path.join(folder, 'agent/usr/lib/qvd')
         os.makedirs(agent, exist_ok=True)
-        for name in ('qvd-vma', 'qvd-vma-listener'):
-            shutil.copy(os.path.join(programs(), 'fake-vma'), os.path.join(agent, name))
-        out = os.path.join(folder, f'test-plain-{os.getpid()}.tar.zst')
-        subprocess.run([os.path.join(TOP, 'images', 'build'), 'minimal', '--vma',
+        for program in ('qvd-vma', 'qvd-vma-listener'):
+            shutil.copy(os.path.join(programs(), 'fake-vma'), os.path.join(agent, program))
+        out = os.path.join(folder, f'test-plain-{name}-{os.getpid()}.tar.zst')
+        subprocess.run([os.path.join(TOP, 'images', 'build'), name, '--vma',
                         os.path.join(folder, 'agent'), '--out', out], check=True,
                        stdout=subprocess.DEVNULL)
         atexit.register(lambda: os.path.exists(out) and os.unlink(out))
-        _images.append(out)
-    return _images[0]
+        _images[name] = out
+    return _images[name]
 
 
 def mac_of(ip):
@@ -143,9 +143,10 @@ class Driver:
             with contextlib.suppress(OSError):
                 self.order('quit')
             try:
-                self.process.wait(10)
+                assert self.process.wait(20) == 0, 'the driver did not end well'
             except subprocess.TimeoutExpired:
                 self.kill()
+                raise
 
 
 class NodeBox:
@@ -176,8 +177,13 @@ class NodeBox:
             self.pid = int(f.read().split()[0])
 
     def close(self):
-        for driver in self.drivers:
-            driver.quit()
+        try:
+            for driver in self.drivers:
+                driver.quit()
+        finally:
+            self._end()
+
+    def _end(self):
         left = self.cgroups()
         self.outer.kill()
         self.outer.wait()
