@@ -6,7 +6,8 @@
  *   connect.c   from a host's name to a connection  resolve.c   names, in a thread
  *   request.c   list, stop, connect; refusals      params.c    what connect_to_vm is told
  *   session.c   nxproxy and the relay              loop.c      the loop's public cover
- *   display.c   the X display                      xauth.c     its name and cookie */
+ *   display.c   the X display                      xauth.c     its name and cookie
+ *   keyboard.c  its keyboard */
 
 #include <netdb.h>
 

@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "client/client-internal.h"
+#include "client/keyboard.h"
 #include "client/xauth.h"
 #include "stream/relay.h"
 
@@ -36,8 +37,11 @@ struct client_display {
     struct resolver *resolver;
     struct addrinfo *addresses;
     struct stream *probe;
+    struct ev_timer *timer;
     struct buf answer;
-    bool with_cookie;
+    bool with_cookie, let_in;
+    struct keyboard_query query;
+    char keyboard[KEYBOARD_MAX]; /* "": unknown */
     uint8_t cookie[X_COOKIE_LEN];
 
     int door_fd;
@@ -215,6 +219,8 @@ static void tell(struct client_display *d, const char *name, const char *why)
     client_display_fn *done = TAKE_PTR(d->done);
 
     d->probe = stream_free(d->probe);
+    d->timer = ev_timer_free(d->timer);
+    buf_done(&d->answer);
     if (done)
         done(d->arg, name, why);
 }
@@ -243,32 +249,34 @@ static bool load_cookie(struct client_display *d)
     return found;
 }
 
-/* The server's answer begins: 1 success, 0 failed, 2 more authentication wanted. A reason follows
- * a failure: its length is the second byte, it begins at the ninth. */
-static void judge(struct client_display *d)
+/* We are let in, and know the keyboard or never will. */
+static void accept_display(struct client_display *d)
+{
+    int r = d->with_cookie ? open_door(d) : 0;
+
+    if (r < 0)
+        refuse(d, strerror(-r));
+    else
+        tell(d, d->with_cookie ? d->door_name : d->name, NULL);
+}
+
+static void ask_keyboard(struct client_display *d)
+{
+    _cleanup_(buf_done_p) struct buf out = {0};
+    int r = keyboard_step(&d->query, &d->answer, &out, d->keyboard);
+
+    if (r == 0 && out.len > 0)
+        r = stream_write(d->probe, out.data, out.len);
+    if (r != 0) /* a desktop without its keyboard is better than none */
+        accept_display(d);
+}
+
+/* A failure's reason: its length is the second byte, it begins at the ninth. */
+static void refuse_with_reason(struct client_display *d)
 {
     char reason[256] = "it refuses us";
     const uint8_t *a = d->answer.data;
 
-    if (a[0] == 1) {
-        if (!d->with_cookie) {
-            tell(d, d->name, NULL);
-            return;
-        }
-        int r = open_door(d);
-        if (r < 0)
-            refuse(d, strerror(-r));
-        else
-            tell(d, d->door_name, NULL);
-        return;
-    }
-    if (!d->with_cookie && load_cookie(d)) {
-        d->with_cookie = true;
-        d->probe = stream_free(d->probe);
-        buf_done(&d->answer);
-        ask_server(d);
-        return;
-    }
     if (a[0] == 0 && d->answer.len > 8 && a[1] > 0) {
         size_t n = d->answer.len - 8 < a[1] ? d->answer.len - 8 : a[1];
         memcpy(reason, a + 8, n);
@@ -280,16 +288,33 @@ static void judge(struct client_display *d)
     refuse(d, str_trim(reason));
 }
 
+/* The server's answer begins: 1 success, 0 failed, 2 more authentication wanted. */
+static void judge(struct client_display *d)
+{
+    if (d->answer.data[0] == 1) {
+        d->let_in = true;
+        ask_keyboard(d);
+    } else if (!d->with_cookie && load_cookie(d)) {
+        d->with_cookie = true;
+        d->probe = stream_free(d->probe);
+        buf_done(&d->answer);
+        ask_server(d);
+    } else {
+        refuse_with_reason(d);
+    }
+}
+
 static void on_answer(void *owner, const uint8_t *data, size_t len)
 {
     struct client_display *d = owner;
 
-    if (buf_append(&d->answer, data, len) < 0) {
+    if (buf_append(&d->answer, data, len) < 0)
         refuse(d, "its answer is too long");
-        return;
-    }
+    else if (d->let_in)
+        ask_keyboard(d);
     /* A failure with its whole reason, or anything else at its first byte. */
-    if (d->answer.data[0] != 0 || (d->answer.len >= 8 && d->answer.len >= 8u + d->answer.data[1]))
+    else if (d->answer.data[0] != 0 ||
+             (d->answer.len >= 8 && d->answer.len >= 8u + d->answer.data[1]))
         judge(d);
 }
 
@@ -297,7 +322,9 @@ static void on_probe_eof(void *owner)
 {
     struct client_display *d = owner;
 
-    if (d->answer.len > 0)
+    if (d->let_in)
+        accept_display(d);
+    else if (d->answer.len > 0)
         judge(d);
     else
         refuse(d, "it closed the connection");
@@ -305,7 +332,22 @@ static void on_probe_eof(void *owner)
 
 static void on_probe_closed(void *owner, const struct qvd_error *why)
 {
-    refuse(owner, why->text);
+    struct client_display *d = owner;
+
+    if (d->let_in)
+        accept_display(d);
+    else
+        refuse(d, why->text);
+}
+
+static void on_timer(void *arg)
+{
+    struct client_display *d = arg;
+
+    if (d->let_in)
+        accept_display(d);
+    else
+        refuse(d, "it does not answer");
 }
 
 static const struct stream_handlers probe_handlers = {
@@ -365,7 +407,9 @@ int client_display_open(struct ev_loop *loop, const char *name, client_display_f
     *d = (struct client_display){.loop = loop, .done = done, .arg = arg, .door_fd = -EBADF};
     buf_init(&d->answer, 64 * 1024);
     list_init(&d->passages);
-    int r = x_display_parse(name, &d->x);
+    int r = ev_timer_new(loop, on_timer, d, &d->timer);
+    if (r >= 0)
+        r = x_display_parse(name, &d->x);
     if (r >= 0)
         r = str_copy(d->name, sizeof d->name, name);
     if (r >= 0)
@@ -374,8 +418,14 @@ int client_display_open(struct ev_loop *loop, const char *name, client_display_f
         client_display_free(d);
         return r;
     }
+    ev_timer_arm(d->timer, ANSWER_MS);
     *ret_display = d;
     return 0;
+}
+
+const char *client_display_keyboard(const struct client_display *d)
+{
+    return d->keyboard;
 }
 
 void client_display_allow(struct client_display *d, pid_t pid)
@@ -393,6 +443,7 @@ struct client_display *client_display_free(struct client_display *d)
         if (d->addresses)
             freeaddrinfo(d->addresses);
         d->probe = stream_free(d->probe);
+        d->timer = ev_timer_free(d->timer);
         d->door_io = ev_io_free(d->door_io);
         fd_close(d->door_fd);
         buf_done(&d->answer);

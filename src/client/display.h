@@ -18,6 +18,8 @@ typedef void client_display_fn(void *arg, const char *name, const char *why);
 /* 0, and done later, once; -EINVAL: no such name; -ENOMEM. */
 must_check int client_display_open(struct ev_loop *loop, const char *name, client_display_fn *done,
                                    void *arg, struct client_display **ret_display);
+/* "model/layout" of its keyboard; "" when it does not tell. After done. */
+const char *client_display_keyboard(const struct client_display *d);
 /* Only this process may come through the door. */
 void client_display_allow(struct client_display *d, pid_t pid);
 struct client_display *client_display_free(struct client_display *d);

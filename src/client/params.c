@@ -44,6 +44,7 @@ static must_check int put(struct buf *out, const char *name, const char *value)
 int client_connect_target(struct qvdclient *c, struct buf *out)
 {
     const char *timezone = client_option(c, QVDCLIENT_TIMEZONE);
+    const char *keyboard = client_option(c, QVDCLIENT_KEYBOARD);
     const char *fullscreen = client_flag(c, QVDCLIENT_FULLSCREEN) ? "1" : "0";
     char zone[128] = "";
 
@@ -61,7 +62,8 @@ int client_connect_target(struct qvdclient *c, struct buf *out)
     if (r >= 0)
         r = put(out, "qvd.client.fullscreen", fullscreen);
     if (r >= 0)
-        r = put(out, "qvd.client.keyboard", client_option(c, QVDCLIENT_KEYBOARD));
+        r = put(out, "qvd.client.keyboard",
+                *keyboard ? keyboard : client_display_keyboard(c->display));
     if (r >= 0)
         r = put(out, "qvd.client.timezone", timezone);
     if (r >= 0)

@@ -46,7 +46,7 @@ static const struct row {
     {OPT_LONG,          "link",               "LINK",         QVDCLIENT_LINK,            NULL, NULL,             "client.link",
      "modem, isdn, adsl, wan, lan, local, or a rate as 1m"                                                                                                                           },
     {OPT_LONG,          "keyboard",           "MODEL/LAYOUT", QVDCLIENT_KEYBOARD,        NULL, NULL,             NULL,
-     "as pc105/es; otherwise the server's default"                                                                                                                                   },
+     "as pc105/es; otherwise the display's"                                                                                                                                          },
     {OPT_LONG,          "timezone",           "ZONE",         QVDCLIENT_TIMEZONE,        NULL, NULL,             NULL,
      "as Europe/Madrid; otherwise this machine's"                                                                                                                                    },
     {OPT_LONG,          "display",            "DISPLAY",      QVDCLIENT_DISPLAY,         NULL, NULL,             NULL,

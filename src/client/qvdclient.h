@@ -70,7 +70,7 @@ enum qvdclient_option {
     QVDCLIENT_DISPLAY,    /* X display; $DISPLAY */
     QVDCLIENT_GEOMETRY,   /* 1024x768 */
     QVDCLIENT_FULLSCREEN, /* 0 */
-    QVDCLIENT_KEYBOARD,   /* model/layout; unset: the server's default */
+    QVDCLIENT_KEYBOARD,   /* model/layout; unset: that of the display */
     QVDCLIENT_LINK,       /* modem isdn adsl wan lan local, or a rate; local */
     QVDCLIENT_TIMEZONE,   /* the machine's own */
     QVDCLIENT_NX_OPTIONS, /* more NX options for the desktop's side: an allow-list there applies */

@@ -385,7 +385,8 @@ def test_tls_1_2_works_and_plain_is_said(client, pki):
     ('list', 404, 'x\r\n', 5, '127.0.0.1:{port} is not a QVD server'),
     ('list', 503, 'Server is blocked\r\nmore', 8, 'not available now: Server is blocked (503)'),
     ('list', 500, 'oops\x1b[2J\r\n', 8, 'the server answered 500: oops?[2J'),
-    ('connect', 401, 'x\r\n', 3, 'login refused: wrong user or password, or a blocked account (401)'),
+    ('connect', 401, 'x\r\n', 3,
+     'login refused: wrong user or password, or a blocked account (401)'),
     ('connect', 403, 'VM is blocked\r\n', 7, 'refused: VM is blocked (403)'),
     ('connect', 404, 'x\r\n', 6, 'the virtual machine is not there any more (404)'),
     ('connect', 426, 'old\r\n', 1, 'the server wants another version of this client: old (426)'),
@@ -430,7 +431,8 @@ def test_usage(client, pki):
     assert run('-?')[0] == 0 and '--accept-fingerprint' in run('--help')[1]
     assert run('-v') == (0, 'qvdclient 0.1.0\n', '')
     for args in (('-z',), ('--nonsense',), ('-h',), ('word',), ('-p', '0'), ('-g', '10'), (),
-                 ('-h', 'localhost'), ('--accept-fingerprint', 'abc'), ('--config', '/nonexistent')):
+                 ('-h', 'localhost'), ('--accept-fingerprint', 'abc'),
+                 ('--config', '/nonexistent')):
         status, out, err = run(*args)
         assert status == 2 and not out and len(err.splitlines()) == 1, (args, err)
 
@@ -464,6 +466,12 @@ def test_restart(client, pki):
 
 # -- the session -----------------------------------------------------------------------------------
 
+def test_the_keyboard_is_that_of_the_display(client, pki):
+    with tls(pki, one_session()) as server:
+        assert client.run(server, '--ca', pki.path('ca.pem'))[0] == 0
+    assert 'qvd.client.keyboard=pc105%2Fus&' in server.requests[1][0]  # Xvfb's own
+
+
 def test_a_session_from_end_to_end(client, pki):
     with tls(pki, one_session()) as server:
         status, out, err = client.run(
@@ -489,7 +497,8 @@ def test_a_session_from_end_to_end(client, pki):
                                 f'id=qvd-{root.rsplit("-", 1)[1]},cache=8M:40']
     assert told['mode'] == '0o40700' and root.startswith(client.runtime)
     assert not os.path.exists(root)
-    assert told['env']['NX_CLIENT'] == '/bin/true' and told['env']['DISPLAY'] == client.env['DISPLAY']
+    assert told['env']['NX_CLIENT'] == '/bin/true'
+    assert told['env']['DISPLAY'] == client.env['DISPLAY']
     assert not any('secret' in value for value in told['env'].values())
     assert told['fds'] == ['0', '1', '2', '3']  # the last is the listing itself
     assert told['heard'] == 'NX-SERVER-HELLO BYE'
