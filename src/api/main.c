@@ -84,8 +84,10 @@ int main(int argc, char **argv)
         .check = check,
     };
     int status;
-    struct conf *conf = conf_main(&program, argc, argv, &status);
 
+    if (argc == 2 && strcmp(argv[1], "--print-doc") == 0)
+        return api_print_doc();
+    struct conf *conf = conf_main(&program, argc, argv, &status);
     if (!conf)
         return status;
     if (chosen.copy)

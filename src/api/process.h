@@ -14,6 +14,9 @@ int api_master(struct conf *conf, const char *conf_file);
 int api_serve(struct conf *conf, size_t n_listeners);
 int api_copy(const struct conf *conf);
 
+/* Prints docs/api.md. */
+int api_print_doc(void);
+
 /* A name that is a file's within its folder: not empty, no '/', not "." or "..", no control
  * characters, at most API_FILE_MAX bytes and UTF-8. */
 bool api_file_name_ok(const char *name);
