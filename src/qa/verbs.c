@@ -20,7 +20,7 @@ const struct qa_verb qa_verbs[] = {
     {"counters",                                       "host vm", "[-f FILTER]", "Shows their counters", qa_counters},
     {"tag",                   "di", "di_id=N tag=WORD", "Gives the image the tag, from the one that had it", qa_tag},
     {"untag",                                     "di", "di_id=N tag=WORD", "Takes the tag away", qa_tag},
-    {"passwd",                                        "user", "user=LOGIN", "Sets a password: asks, or takes a line of stdin", qa_passwd},
+    {"passwd",                                        "user", "user=LOGIN [-f tenant=NAME]", "Sets a password: asks, or takes a line of stdin", qa_passwd},
     {"get",                                 "config", "[KEY ...]", "Prints settings", qa_config_get},
     {"list",                                      "config", "[KEY ...]", "The same", qa_config_get},
     {"set",                                      "config", "KEY=VALUE ...", "Sets them for the whole farm", qa_config_set},

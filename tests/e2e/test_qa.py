@@ -179,6 +179,21 @@ def test_passwords_need_no_argument(farm):
     assert hash_of('zoe') != after
 
 
+def test_a_password_is_one_users(farm):
+    farm.psql("INSERT INTO tenants (name) VALUES ('lab')")
+    ok(farm, 'user', 'add', 'login=zoe', 'password=x', 'tenant=lab')
+    rows = "SELECT password FROM users WHERE login = 'zoe' ORDER BY id"
+    before = farm.psql(rows)
+    status, _, err = farm_run(farm, ('user', 'passwd', 'user=zoe'), input='fresh\n')
+    assert status == 2 and 'tenant' in err
+    assert farm.psql(rows) == before
+    status, _, err = farm_run(farm, ('user', 'passwd', 'user=zoe', '-f', 'tenant=lab'),
+                              input='fresh\n')
+    assert status == 0, err
+    after = farm.psql(rows)
+    assert after[0] == before[0] and after[1] != before[1]
+
+
 def test_no_password_no_terminal_says_what_to_do(farm):
     status, _, err = farm_run(farm, ('vm', 'list'), {'QA_PASSWORD': None}, start_new_session=True)
     assert status == 2 and 'QA_PASSWORD' in err
