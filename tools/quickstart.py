@@ -20,7 +20,7 @@ CACHE = os.path.join(TOP, 'build', 'cache')
 # What this command and ./check keep there; nothing else is removed.
 CACHED = ('debs', 'image-debs', 'images', 'ccache')
 MEMORY = {'minimal': 512, 'xfce': 1024}
-START_LIMIT = 120
+START_LIMIT = 300
 
 # The launcher's clock began before packages were installed.
 BEGAN = float(os.environ.get('QVD_QUICKSTART_BEGAN', '').replace(',', '.') or time.time())
