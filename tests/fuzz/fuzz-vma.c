@@ -89,7 +89,7 @@ static void try_packed(const char *s, size_t len)
 static void try_list(const char *s, size_t len)
 {
     struct wire_vm *vms = NULL, *again = NULL;
-    size_t n, n_again;
+    size_t n, n_again = 0;
 
     if (wire_vm_list_parse(s, len, &vms, &n) < 0)
         return;
