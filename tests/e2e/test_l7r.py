@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER
+from fakenode import FakeNode, NX_SERVER, check_log
 from farm import wait_until
 from oldclients import Answer, PerlClient, QtClient, Wire, basic, first_nx_bytes, request
 
@@ -550,3 +550,4 @@ def test_at_the_end_nothing_waits(farm, node):
                                  "'disconnected'")[0][0] == '0', 10, 'all VMs to be free')
     assert node.psql('SELECT count(*) FROM sessions WHERE ended IS NULL') == [['0']]
     assigned_is_the_count(node)
+    check_log(farm)

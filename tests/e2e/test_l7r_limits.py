@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER
+from fakenode import FakeNode, NX_SERVER, check_log
 from farm import wait_until
 from oldclients import Answer, PerlClient, Wire, basic, first_nx_bytes, request
 from vmbox import network_of
@@ -223,4 +223,5 @@ def test_a_stop_closes_what_is_open(farm, node, vm):
     assert node.psql('SELECT end_reason FROM sessions ORDER BY id DESC LIMIT 1') == [
         ['the server is stopping']]
     assert instances(node) == []
+    check_log(farm)
     assert farm.run(['pgrep', '-f', 'qvd-(l7r|authd|rpc)'], check=False).stdout == ''

@@ -7,6 +7,7 @@ agents and desktops that answer as told. Speaks the agent's wire by a code of it
 
 import hashlib
 import json
+import re
 import secrets
 import socket
 import threading
@@ -139,6 +140,17 @@ class FakeVm:
             f"UPDATE vm_runtimes SET vm_state = 'stopped', vm_cmd = NULL, host_id = NULL, "
             f"vm_address = NULL{reason} WHERE vm_id = {self.id}; "
             f'DELETE FROM vm_secrets WHERE vm_id = {self.id}')
+
+
+def check_log(farm):
+    """No process of the L7R has ended but by order or by a test's kill -9, and no event came that
+    its table does not know."""
+    log = farm.log_tail('l7r', 1000000)
+    ends = re.findall(r'(?:has ended: |qvd-[\w-]+: )(exit \d+|signal \d+)', log)
+    assert set(ends) <= {'exit 0', 'signal 9', 'signal 15'}, set(ends)
+    for bad in ('is not expected in step', 'what it may not', 'Sanitizer', 'runtime error',
+                'out of memory'):
+        assert bad not in log, [line for line in log.splitlines() if bad in line]
 
 
 class FakeNode:
