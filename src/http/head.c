@@ -173,6 +173,10 @@ static must_check int parse_header(struct parser *p, char *line, size_t len)
         if (!is_token(*c))
             return bad(p, 400, "header name");
     *colon = '\0';
+    /* llhttp does not see "chunked" before a tab: two readings of where the body ends. */
+    if ((strcasecmp(line, "Transfer-Encoding") == 0 || strcasecmp(line, "Content-Length") == 0) &&
+        memchr(colon + 1, '\t', end - colon - 1))
+        return bad(p, 400, "tab in a header that tells the body's length");
     for (value = colon + 1; is_blank(*value); value++)
         ;
     while (end > value && is_blank(end[-1]))
