@@ -4,36 +4,38 @@
 
 #include "config.h"
 
+/* clang-format off */
 const struct route api_routes[] = {
-    {"GET",    "info",            true,  api_info,          "Versions; what `api.public.*` tells"           },
-    {"POST",   "login",           true,  api_login,
-     "`{login, password, tenant}` gives `{ticket}`, the bearer token of all other requests"                 },
-    {"POST",   "logout",          false, api_logout,        "Ends the session of the ticket"                },
-    {"GET",    "session",         false, api_session,       "Who the ticket belongs to"                     },
-    {"POST",   "password",        false, api_password,
-     "`{password, new}`: one's own password; one's other sessions end"                                      },
-    {"GET",    "config",          false, api_config_list,
-     "Settings and their values; `?key=` one (repeatable as a list with commas), `?tenant=`"                },
-    {"PUT",    "config/*",        false, api_config_set,    "`{value}`; `?tenant=` for one tenant"          },
-    {"DELETE", "config/*",        false, api_config_delete, "Back to the default; `?tenant=`"               },
-    {"PUT",    "ssl",             false, api_config_ssl,
+    {"GET", "info", true, api_info, "Product and versions"},
+    {"POST", "login", true, api_login,
+     "`{login, password, tenant}` gives `{ticket}`, the bearer token of all other requests"},
+    {"POST", "logout", false, api_logout, "Ends the session of the ticket"},
+    {"GET", "session", false, api_session, "Who the ticket belongs to"},
+    {"POST", "password", false, api_password,
+     "`{password, new}`: one's own password; one's other sessions end"},
+    {"GET", "config", false, api_config_list,
+     "Settings and their values; `?key=` one (repeatable as a list with commas), `?tenant=`"},
+    {"PUT", "config/*", false, api_config_set, "`{value}`; `?tenant=` for one tenant"},
+    {"DELETE", "config/*", false, api_config_delete, "Back to the default; `?tenant=`"},
+    {"PUT", "ssl", false, api_config_ssl,
      "`{cert, key, ca, crl}` as PEM text: certificate and key of the L7Rs; `ca` and `crl` for "
-     "clients'"                                                                                             },
-    {"GET",    "*",               false, api_list,
+     "clients'"},
+    {"GET", "*", false, api_list,
      "`?filter=` (qa's language), `fields=a,b`, `sort=name,-id`, `limit=`, `offset=` give"
-     " `{total, rows}`"                                                                                     },
-    {"POST",   "*",               false, api_create,        "Creates one of the body's fields; gives `{id}`"},
-    {"GET",    "*/*",             false, api_show,          "One object, `?fields=`"                        },
-    {"PATCH",  "*/*",             false, api_edit,          "Sets the body's fields"                        },
-    {"DELETE", "*/*",             false, api_delete,        "Deletes it, unless something needs it"         },
-    {"POST",   "*/*/block",       false, api_block,         "Blocks it (host, user, vm, di)"                },
-    {"POST",   "*/*/unblock",     false, api_unblock,       "Unblocks it"                                   },
-    {"POST",   "vm/*/start",      false, api_vm_start,      "Starts it on the best node"                    },
-    {"POST",   "vm/*/stop",       false, api_vm_stop,       "Stops it"                                      },
-    {"POST",   "vm/*/disconnect", false, api_vm_disconnect, "Ends the session in it"                        },
-    {"POST",   "di/*/tag",        false, api_di_tag,        "`{tag}`: takes it from the image that has it"  },
-    {"POST",   "di/*/untag",      false, api_di_untag,      "`{tag}`"                                       },
+     " `{total, rows}`"},
+    {"POST", "*", false, api_create, "Creates one of the body's fields; gives `{id}`"},
+    {"GET", "*/*", false, api_show, "One object, `?fields=`"},
+    {"PATCH", "*/*", false, api_edit, "Sets the body's fields"},
+    {"DELETE", "*/*", false, api_delete, "Deletes it, unless something needs it"},
+    {"POST", "*/*/block", false, api_block, "Blocks it (host, user, vm, di)"},
+    {"POST", "*/*/unblock", false, api_unblock, "Unblocks it"},
+    {"POST", "vm/*/start", false, api_vm_start, "Starts it on the best node"},
+    {"POST", "vm/*/stop", false, api_vm_stop, "Stops it"},
+    {"POST", "vm/*/disconnect", false, api_vm_disconnect, "Ends the session in it"},
+    {"POST", "di/*/tag", false, api_di_tag, "`{tag}`: takes it from the image that has it"},
+    {"POST", "di/*/untag", false, api_di_untag, "`{tag}`"},
 };
+/* clang-format on */
 const size_t api_n_routes = ARRAY_SIZE(api_routes);
 
 void api_info(struct api_request *q)

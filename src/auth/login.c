@@ -32,7 +32,7 @@ int login_normalize(const char *text, bool keep_case, char dst[LOGIN_NAME_MAX])
 int login_parse(const char *text, const char *separators, const char *fallback, bool keep_case,
                 struct login *ret)
 {
-    struct login l;
+    struct login l = {0};
     size_t at = strcspn(text, separators);
     const char *tenant = text[at] ? text + at + 1 : fallback;
     int r = normalize_n(text, at, keep_case, l.name);

@@ -173,7 +173,7 @@ static int on_verify_user(void *owner, const void *msg, int *fd)
 {
     struct authd *d = owner;
     const struct auth_verify_user *m = msg;
-    struct login l;
+    struct login l = {0};
 
     if (login_parse(m->login, conf_str(d->conf, "l7r.auth.plugin.default.separators"),
                     conf_str(d->conf, "l7r.auth.plugin.default.tenant"),
@@ -190,7 +190,7 @@ static int on_verify_admin(void *owner, const void *msg, int *fd)
     struct authd *d = owner;
     const struct auth_verify_admin *m = msg;
     bool keep_case = conf_bool(d->conf, "model.user.login.case-sensitive");
-    struct login l;
+    struct login l = {0};
 
     if (login_normalize(m->name, keep_case, l.name) < 0 ||
         login_normalize(m->tenant[0] ? m->tenant : "*", keep_case, l.tenant) < 0 || !m->password[0])

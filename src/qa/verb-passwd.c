@@ -56,9 +56,8 @@ int qa_passwd(struct qa *qa)
         json_decref(words);
         return QA_USAGE;
     }
-    _cleanup_(free_p) char *filter = qa->filter
-                                         ? str_printf("login=\"%s\",(%s)", login, qa->filter)
-                                         : str_printf("login=\"%s\"", login);
+    _cleanup_(free_p) char *filter = qa->filter ? str_printf("login=\"%s\",(%s)", login, qa->filter)
+                                                : str_printf("login=\"%s\"", login);
     qa->filter = filter;
     int status = filter ? qa_find(qa, NULL, &rows) : QA_SOME_FAILED;
     if (json_array_size(rows) > 1) { /* one of each tenant: never all at once */

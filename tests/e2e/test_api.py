@@ -453,9 +453,9 @@ def test_settings(farm, api):
     row = api.ok('GET', 'config?key=vm.network.domain')['rows'][0]
     assert (row['value'], row['is_set']) == ('lab.example', True)
     assert 'did you mean vm.network.domain' in api.ok(
-        'PUT', 'config/vm.network.domian', {'value': 'x'})['warning']
-    assert api.ok('DELETE', 'config/vm.network.domian')['changed'] == 1
-    assert api.ok('DELETE', 'config/vm.network.domian')['changed'] == 0
+        'PUT', 'config/vm.network.domainn', {'value': 'x'})['warning']
+    assert api.ok('DELETE', 'config/vm.network.domainn')['changed'] == 1
+    assert api.ok('DELETE', 'config/vm.network.domainn')['changed'] == 0
     assert api.ok('DELETE', 'config/vm.network.domain')['changed'] == 1
     row = api.ok('GET', 'config?key=vm.network.domain')['rows'][0]
     assert (row['value'], row['is_set']) == ('', False)

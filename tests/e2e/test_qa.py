@@ -228,10 +228,10 @@ def test_an_unknown_certificate_is_not_trusted(farm):
 
 def test_config(farm):
     assert ok(farm, 'config', 'get', 'vm.network.gateway') == 'vm.network.gateway=10.3.15.1\n'
-    status, _, err = qa(farm, 'config', 'set', 'vm.network.domian=x')
+    status, _, err = qa(farm, 'config', 'set', 'vm.network.domainn=x')
     assert status == 0 and 'vm.network.domain' in err
-    assert 'vm.network.domian=x\n' in ok(farm, 'config', 'get')
-    assert '1' in ok(farm, 'config', 'del', 'vm.network.domian')
+    assert 'vm.network.domainn=x\n' in ok(farm, 'config', 'get')
+    assert '1' in ok(farm, 'config', 'del', 'vm.network.domainn')
     lines = ok(farm, 'config', 'get').splitlines()
     keys = [line.split('=')[0] for line in lines]
     assert keys == sorted(keys) and len(keys) > 50
