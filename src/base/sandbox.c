@@ -2,13 +2,12 @@
 #include "base/sandbox.h"
 
 #include <grp.h>
-#include <linux/capability.h>
 #include <pwd.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
+#include "base/caps.h"
 #include "base/fs.h"
 
 const int sandbox_loop_syscalls[] = {
@@ -63,18 +62,6 @@ const int sandbox_loop_syscalls[] = {
     -1,
 };
 
-static must_check int drop_capabilities(void)
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {0};
-
-    for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EINVAL)
-            return -errno;
-    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    return syscall(SYS_capset, &head, none) < 0 ? -errno : 0;
-}
-
 static must_check int load_filter(const struct sandbox_spec *spec)
 {
     uint32_t otherwise = spec->filter_logs ? SCMP_ACT_LOG : SCMP_ACT_KILL_PROCESS;
@@ -100,6 +87,7 @@ static must_check int become(const struct passwd *pw)
 
 int sandbox_enter(const struct sandbox_spec *spec, struct qvd_error *err)
 {
+    static const int none[] = {-1};
     const struct passwd *pw = NULL;
     int r;
 
@@ -117,18 +105,19 @@ int sandbox_enter(const struct sandbox_spec *spec, struct qvd_error *err)
         if (r < 0 || chroot(spec->chroot_dir) < 0 || chdir("/") < 0)
             return qvd_error_errno(err, r < 0 ? r : errno, "cannot enter %s", spec->chroot_dir);
     }
-    /* The bounding set needs CAP_SETPCAP, which the change of user takes away. */
-    if (!spec->keep_capabilities && pw) {
-        for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-            if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EINVAL)
-                return qvd_error_errno(err, errno, "cannot drop capability %d", cap);
+    if (!spec->keep_capabilities) {
+        /* Before the change of user, which takes away the right to do it, and empties our own sets.
+         */
+        r = caps_keep_bounding(none, err);
+        if (r < 0)
+            return r;
     }
     if (pw && setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) < 0)
         return qvd_error_errno(err, errno, "cannot become %s", spec->user);
-    if (!spec->keep_capabilities && !pw) {
-        r = drop_capabilities();
+    if (!spec->keep_capabilities) {
+        r = caps_keep_own(none, err);
         if (r < 0)
-            return qvd_error_errno(err, r, "cannot drop capabilities");
+            return r;
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return qvd_error_errno(err, errno, "cannot set no-new-privs");

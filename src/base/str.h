@@ -31,6 +31,8 @@ char *str_trim(char *s);
 
 /* Lower-case hex of len bytes: dst needs 2 * len + 1. */
 void hex_encode(const void *data, size_t len, char *dst);
+/* The value of a hex digit, -1 for another character. */
+int hex_digit(char c);
 /* Exactly len bytes from 2 * len hex digits (any case): 0 or -EINVAL. */
 must_check int hex_decode(const char *s, size_t slen, void *dst, size_t len);
 

@@ -3,10 +3,8 @@
  * (guards, lxc-start, dnsmasq). A container's own root has the rights of its user namespace only,
  * which the kernel makes full again for that namespace. */
 #include <linux/capability.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "base/caps.h"
 #include "hkd/hkd-internal.h"
 
 /* Each with who needs it. No no-new-privs here: containers would inherit it and lose their setuid
@@ -32,34 +30,10 @@ static const int kept[] = {
     CAP_SYS_RESOURCE,     /* limits */
     CAP_MKNOD,            /* LXC's console devices */
     CAP_IPC_LOCK,         /* LXC's and QEMU's memory limits */
+    -1,
 };
-
-static bool is_kept(int cap)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(kept); i++)
-        if (kept[i] == cap)
-            return true;
-    return false;
-}
 
 int caps_bound(struct qvd_error *err)
 {
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2];
-
-    if (syscall(SYS_capget, &head, data) < 0)
-        return qvd_error_errno(err, errno, "capget");
-    for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
-        if (is_kept(cap))
-            continue;
-        /* EPERM: not root, so there is nothing to give up. */
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EPERM)
-            return qvd_error_errno(err, errno, "dropping capability %d", cap);
-        data[cap / 32].effective &= ~(1u << cap % 32);
-        data[cap / 32].permitted &= ~(1u << cap % 32);
-        data[cap / 32].inheritable = 0;
-    }
-    if (syscall(SYS_capset, &head, data) < 0)
-        return qvd_error_errno(err, errno, "capset");
-    return 0;
+    return caps_keep(kept, err);
 }

@@ -12,17 +12,6 @@ struct parsed {
     struct http_param params[];
 };
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* In place; plus: '+' means blank. */
 static must_check int decode(char *s, bool plus)
 {

@@ -5,11 +5,10 @@
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 
-#define KEEP                                                                                       \
-    (1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID |              \
-     1u << CAP_SETFCAP)
+#include "base/caps.h"
+
+static const int kept[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP, -1};
 
 /* Files, memory, time; no process, socket, mount, key or module. */
 static const int allowed[] = {
@@ -59,20 +58,6 @@ static const int allowed[] = {
     SCMP_SYS(exit_group),   SCMP_SYS(restart_syscall),
 };
 
-static must_check int keep_capabilities(void)
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[2] = {0};
-
-    for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EINVAL)
-            return -errno;
-    data[0].effective = data[0].permitted = KEEP;
-    if (syscall(SYS_capset, &head, data) < 0)
-        return -errno;
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
-}
-
 static must_check int filter(void)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
@@ -98,9 +83,11 @@ int jail_enter(const char *dir, uint64_t max_bytes, struct qvd_error *err)
         return qvd_error_errno(err, errno, "cannot make %s the root", dir);
     if (setrlimit(RLIMIT_FSIZE, &size) < 0 || setrlimit(RLIMIT_CORE, &core) < 0)
         return qvd_error_errno(err, errno, "cannot set limits");
-    int r = keep_capabilities();
+    int r = caps_keep(kept, err);
     if (r < 0)
-        return qvd_error_errno(err, r, "cannot give up capabilities");
+        return r;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return qvd_error_errno(err, errno, "cannot set no-new-privs");
     r = filter();
     return r < 0 ? qvd_error_errno(err, r, "cannot load the system call filter") : 0;
 }
