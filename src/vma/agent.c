@@ -170,10 +170,20 @@ static must_check int sweep_locks(unsigned display, struct qvd_error *err)
     (void)unlink(path);
     snprintf(path, sizeof path, "/tmp/.X11-unix/X%u", display);
     (void)unlink(path);
-    /* nxagent runs as the user and may not make this folder itself. */
+    /* nxagent runs as the user and may not make this folder itself. /tmp is everybody's: a link or
+     * a folder of another is not ours to open to all. */
     if (mkdir("/tmp/.X11-unix", 01777) < 0 && errno != EEXIST)
         return qvd_error_errno(err, errno, "cannot make /tmp/.X11-unix");
-    if (chmod("/tmp/.X11-unix", 01777) < 0)
+    _cleanup_(close_p) int fd =
+        open("/tmp/.X11-unix", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return qvd_error_errno(err, errno, "cannot open /tmp/.X11-unix");
+    if (st.st_uid != 0)
+        return qvd_error_set(err, -EPERM,
+                             "/tmp/.X11-unix belongs to uid %u, not to root; remove it",
+                             (unsigned)st.st_uid);
+    if (fchmod(fd, 01777) < 0)
         return qvd_error_errno(err, errno, "cannot open /tmp/.X11-unix to all");
     return 0;
 }
