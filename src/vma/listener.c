@@ -17,7 +17,8 @@ struct connection {
     struct list node;
     struct listener *listener;
     struct http_server *http;
-    uint64_t id; /* of its order; 0: none */
+    uint64_t id;       /* of its order; 0: none */
+    uint64_t answered; /* the order whose answer it has taken; 0: none */
     char nonce[WIRE_VMA_NONCE_LEN + 1];
     struct ev_deferred die;
 };
@@ -62,8 +63,11 @@ static void connection_end(void *arg)
 {
     struct connection *c = arg;
     struct listener *l = c->listener;
+    const struct vma_sent sent = {.id = c->answered};
 
     connection_free(c);
+    if (sent.id && ipc_send(l->channel, &vma_sent_msg, &sent, -EBADF) < 0)
+        log_debug("the monitor takes no word of answer %llu", (unsigned long long)sent.id);
     watch(l);
 }
 
@@ -236,6 +240,7 @@ static int on_result(void *owner, const void *msg, int *fd)
     if (!c) /* hung up meanwhile */
         return 0;
     c->id = 0;
+    c->answered = m->id;
     (void)!snprintf(a.error, sizeof a.error, "%s", m->text);
     answer(c, m->status, &a);
     return 0;

@@ -67,8 +67,17 @@ static int on_order(void *owner, const void *msg, int *fd)
     return 0;
 }
 
+static int on_sent(void *owner, const void *msg, int *fd)
+{
+    struct monitor *m = owner;
+
+    orders_sent(m->orders, ((const struct vma_sent *)msg)->id);
+    return 0;
+}
+
 static const struct ipc_handler handlers[] = {
     {&vma_order_msg, ~0u, on_order},
+    {&vma_sent_msg,  ~0u, on_sent },
 };
 
 static void on_listener_gone(void *owner, int reason)

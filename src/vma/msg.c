@@ -21,6 +21,10 @@ static const struct ipc_field result_fields[] = {
     IPC_FIELD(struct vma_result, text, IPC_STR, WIRE_VMA_TEXT_MAX),
 };
 
+static const struct ipc_field sent_fields[] = {
+    IPC_FIELD(struct vma_sent, id, IPC_U64, 0),
+};
+
 const struct ipc_message vma_hello_msg = {.type = 170,
                                           .name = "vma_hello",
                                           .size = sizeof(struct vma_hello),
@@ -36,6 +40,12 @@ const struct ipc_message vma_result_msg = {.type = 172,
                                            .size = sizeof(struct vma_result),
                                            .fields = result_fields,
                                            .n_fields = ARRAY_SIZE(result_fields)};
+
+const struct ipc_message vma_sent_msg = {.type = 173,
+                                         .name = "vma_sent",
+                                         .size = sizeof(struct vma_sent),
+                                         .fields = sent_fields,
+                                         .n_fields = ARRAY_SIZE(sent_fields)};
 
 int vma_params_pack(const struct wire_params *p, struct buf *out)
 {

@@ -26,9 +26,15 @@ struct vma_result {
     const char *text;
 };
 
+/* Listener -> monitor: the answer to that order has left the process. */
+struct vma_sent {
+    uint64_t id;
+};
+
 extern const struct ipc_message vma_hello_msg;
 extern const struct ipc_message vma_order_msg;
 extern const struct ipc_message vma_result_msg;
+extern const struct ipc_message vma_sent_msg;
 
 /* name NUL value NUL ... : 0, -ENOBUFS (over the limit of a message), -ENOMEM. */
 must_check int vma_params_pack(const struct wire_params *p, struct buf *out);

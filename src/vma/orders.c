@@ -13,8 +13,8 @@
 #define TRIES_MAX 4
 #define WAITING_MAX 64
 #define POWEROFF_MS 20000
-/* For the answer to a poweroff to leave the VM. */
-#define ANSWER_MS 50
+/* For the answer to a poweroff to leave, should the listener not say so. */
+#define ANSWER_MS 1000
 #define INIT "/sbin/init"
 
 struct waiting {
@@ -46,7 +46,8 @@ struct orders {
     enum wire_vma_function current;           /* the one about the desktop under way, or INVALID */
     struct ev_command *poweroff;
     struct ev_timer *power_off;
-    bool ending; /* the system goes down: nothing new is begun */
+    uint64_t last_answer; /* the order whose answer is waited for before the system goes down */
+    bool ending;          /* the system goes down: nothing new is begun */
     struct ev_deferred drive;
 };
 
@@ -224,6 +225,11 @@ static void power_off(void *arg)
     }
 }
 
+static uint64_t first_waiting(const struct task *t)
+{
+    return list_empty(&t->waiting) ? 0 : QVD_CONTAINER(t->waiting.next, struct waiting, node)->id;
+}
+
 /* init ends us as one of the first, so the answer goes out before it is told. */
 static void drive_poweroff(struct orders *o)
 {
@@ -234,8 +240,15 @@ static void drive_poweroff(struct orders *o)
         return;
     }
     o->ending = true;
+    o->last_answer = first_waiting(&o->tasks[WIRE_VMA_POWEROFF]);
     finish(o, WIRE_VMA_POWEROFF, 200, "");
     ev_timer_arm(o->power_off, ANSWER_MS);
+}
+
+void orders_sent(struct orders *o, uint64_t id)
+{
+    if (o->last_answer == id && ev_timer_armed(o->power_off))
+        ev_timer_arm(o->power_off, 0);
 }
 
 static void drive(void *arg)

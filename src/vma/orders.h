@@ -29,6 +29,8 @@ struct session *orders_session(struct orders *o);
 /* Takes one order; answered by ops->result, now or later, exactly once. params is taken over. */
 void orders_take(struct orders *o, uint64_t id, enum wire_vma_function function, uint64_t serial,
                  struct wire_params *params);
+/* The answer to that order has left for its asker. */
+void orders_sent(struct orders *o, uint64_t id);
 /* Nobody waits for answers any more (the listener has gone); what is under way goes on. */
 void orders_forget_waiting(struct orders *o);
 
