@@ -98,6 +98,7 @@ static void on_first_process(struct run *r, const char *number)
     r->init = (pid_t)pid;
     r->started = true;
     report("started\n");
+    close(GUARD_REPORT_FD); /* there is nothing more to tell but the record */
     if (r->kill)
         (void)pidfd_send_signal(r->init_fd, SIGKILL, NULL, 0);
 }
@@ -228,7 +229,7 @@ static void tell_end(const struct run *r)
     else if (r->reboot)
         write_record(r, "reboot", "the guest asked for a reboot");
     else if (!r->started && !r->term)
-        write_record(r, "failed", "lxc-start could not run it; see its log");
+        write_record(r, "failed", "lxc-start could not run it");
     else if (ok || (r->term && !WIFSIGNALED(r->lxc_status)))
         write_record(r, "stopped", r->term ? "powered off as ordered" : "its first process ended");
     else

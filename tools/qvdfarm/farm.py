@@ -316,8 +316,10 @@ class Farm:
                 raise OSError(ctypes.get_errno(), 'unshare(CLONE_NEWCGROUP)')
             for fstype, _, _, folder in groups:
                 if fstype == 'cgroup2':
-                    os.makedirs(folder + '/daemons', exist_ok=True)
-                    with open(folder + '/daemons/cgroup.procs', 'w', encoding='ascii') as f:
+                    # v2 wants processes in leaves only. The name is systemd's for its first process:
+                    # LXC, which begins where that is, goes up from it.
+                    os.makedirs(folder + '/init.scope', exist_ok=True)
+                    with open(folder + '/init.scope/cgroup.procs', 'w', encoding='ascii') as f:
                         f.write('0')
 
         with open(self.path('log/supervisor.log'), 'ab') as log:
@@ -398,7 +400,7 @@ class Farm:
         pid = self.pid
         if not pid:
             raise FarmError(f'{self.dir}: no farm runs there')
-        groups = [folder + ('/daemons' if fstype == 'cgroup2' else '')
+        groups = [folder + ('/init.scope' if fstype == 'cgroup2' else '')
                   for fstype, _, _, folder in self.cgroup_folders()]
         inside = ['sh', '-c', 'for g in ' + ' '.join(shlex.quote(g) for g in groups)
                   + '; do echo 0 >"$g/cgroup.procs"; done; exec "$@"', 'sh',

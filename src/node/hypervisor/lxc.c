@@ -66,6 +66,10 @@ static void tell_end(void *arg)
         snprintf(text, sizeof text, "its guard ended by %s",
                  ev_child_status_text(l->status, how, sizeof how));
         dirty = true;
+    } else if (end == NODE_END_FAILED) {
+        size_t len = strlen(text);
+        (void)!snprintf(text + len, sizeof text - len, " (%s/lxc/qvd-%llu.log)", n->s.log_dir,
+                        (unsigned long long)node_vm_id(vm));
     }
     node_vm_driver_ended(vm, end, end == NODE_END_FAILED ? -EIO : 0, text, dirty);
 }
