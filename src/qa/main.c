@@ -81,91 +81,94 @@ static void print_help(const struct qa_object *o, const char *verb, FILE *out)
           out);
 }
 
+enum {
+    OPT_FIELDS = 256,
+    OPT_SORT,
+    OPT_FORMAT,
+    OPT_YES,
+    OPT_WAIT,
+    OPT_PASSWORD_FILE,
+    OPT_CA,
+    OPT_INSECURE,
+    OPT_CONFIG,
+    OPT_VERSION
+};
+
+/* clang-format off */
+static const struct option long_options[] = {
+    {"filter",        required_argument, NULL, 'f'},
+    {"fields",        required_argument, NULL, OPT_FIELDS},
+    {"sort",          required_argument, NULL, OPT_SORT},
+    {"format",        required_argument, NULL, OPT_FORMAT},
+    {"quiet",         no_argument,       NULL, 'q'},
+    {"yes",           no_argument,       NULL, OPT_YES},
+    {"force",         no_argument,       NULL, OPT_YES},
+    {"wait",          no_argument,       NULL, OPT_WAIT},
+    {"url",           required_argument, NULL, 'u'},
+    {"login",         required_argument, NULL, 'l'},
+    {"tenant",        required_argument, NULL, 't'},
+    {"password",      required_argument, NULL, 'p'},
+    {"password-file", required_argument, NULL, OPT_PASSWORD_FILE},
+    {"ca",            required_argument, NULL, OPT_CA},
+    {"insecure",      no_argument,       NULL, OPT_INSECURE},
+    {"config",        required_argument, NULL, OPT_CONFIG},
+    {"help",          no_argument,       NULL, 'h'},
+    {"version",       no_argument,       NULL, OPT_VERSION},
+    {0},
+};
+/* clang-format on */
+
+/* Others must not read it in the list of processes. */
+static void take_password(struct options *o, char *arg)
+{
+    free(o->password);
+    o->password = strdup(arg);
+    if (strcmp(arg, "-") != 0)
+        explicit_bzero(arg, strlen(arg));
+}
+
 static int parse(int argc, char **argv, struct options *o, struct qa *qa)
 {
-    enum { FIELDS = 256, SORT, FORMAT, YES, WAIT, PASSWORD_FILE, CA, INSECURE, CONFIG, VERSION };
-    static const struct option longs[] = {
-        {"filter",           required_argument, NULL, 'f'},
-        {"fields",              required_argument, NULL, FIELDS},
-        {"sort",                  required_argument, NULL, SORT},
-        {"format",required_argument, NULL, FORMAT},
-        {"quiet",            no_argument, NULL, 'q'},
-        {"yes",             no_argument, NULL, YES},
-        {"force",              no_argument, NULL, YES},
-        {"wait",                  no_argument, NULL, WAIT},
-        {"url",              required_argument, NULL, 'u'},
-        {"login",            required_argument, NULL, 'l'},
-        {"tenant",            required_argument, NULL, 't'},
-        {"password",              required_argument, NULL, 'p'},
-        {"password-file",                  required_argument, NULL, PASSWORD_FILE},
-        {"ca",required_argument, NULL, CA},
-        {"insecure",               no_argument, NULL, INSECURE},
-        {"config",            required_argument, NULL, CONFIG},
-        {"help",              no_argument, NULL, 'h'},
-        {"version",                  no_argument, NULL, VERSION},
-        {0},
+    const struct {
+        int c;
+        const char **text;
+        bool *flag;
+    } sinks[] = {
+        {'f',               &qa->filter,       NULL        },
+        {'F',               &qa->filter,       NULL        },
+        {OPT_FIELDS,        &qa->fields,       NULL        },
+        {OPT_SORT,          &qa->sort,         NULL        },
+        {OPT_FORMAT,        &o->format,        NULL        },
+        {'u',               &o->url,           NULL        },
+        {'l',               &o->login,         NULL        },
+        {'t',               &o->tenant,        NULL        },
+        {OPT_PASSWORD_FILE, &o->password_file, NULL        },
+        {OPT_CA,            &o->ca,            NULL        },
+        {OPT_CONFIG,        &o->config,        NULL        },
+        {'q',               NULL,              &qa->quiet  },
+        {OPT_YES,           NULL,              &qa->yes    },
+        {OPT_WAIT,          NULL,              &qa->wait   },
+        {OPT_INSECURE,      NULL,              &o->insecure},
+        {'h',               NULL,              &o->help    },
     };
     int c;
 
-    while ((c = getopt_long(argc, argv, "f:F:qu:l:t:p:h", longs, NULL)) != -1) {
-        switch (c) {
-        case 'f':
-        case 'F':
-            qa->filter = optarg;
-            break;
-        case FIELDS:
-            qa->fields = optarg;
-            break;
-        case SORT:
-            qa->sort = optarg;
-            break;
-        case FORMAT:
-            o->format = optarg;
-            break;
-        case 'q':
-            qa->quiet = true;
-            break;
-        case YES:
-            qa->yes = true;
-            break;
-        case WAIT:
-            qa->wait = true;
-            break;
-        case 'u':
-            o->url = optarg;
-            break;
-        case 'l':
-            o->login = optarg;
-            break;
-        case 't':
-            o->tenant = optarg;
-            break;
-        case 'p':
-            free(o->password);
-            o->password = strdup(optarg);
-            if (strcmp(optarg, "-") != 0) /* others must not read it in the list of processes */
-                explicit_bzero(optarg, strlen(optarg));
-            break;
-        case PASSWORD_FILE:
-            o->password_file = optarg;
-            break;
-        case CA:
-            o->ca = optarg;
-            break;
-        case INSECURE:
-            o->insecure = true;
-            break;
-        case CONFIG:
-            o->config = optarg;
-            break;
-        case 'h':
-            o->help = true;
-            break;
-        case VERSION:
+    while ((c = getopt_long(argc, argv, "f:F:qu:l:t:p:h", long_options, NULL)) != -1) {
+        if (c == '?')
+            return QA_USAGE;
+        if (c == 'p')
+            take_password(o, optarg);
+        if (c == OPT_VERSION) {
             puts("qa " QVD_VERSION);
             exit(QA_OK);
-        default:
-            return QA_USAGE;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(sinks); i++) {
+            if (sinks[i].c != c)
+                continue;
+            if (sinks[i].text)
+                *sinks[i].text = optarg;
+            else
+                *sinks[i].flag = true;
         }
     }
     return QA_OK;
