@@ -30,6 +30,7 @@ static const struct ipc_field l7r_context_fields[] = {
     ROW(l7r_context, unauth_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, idle_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, progress_ms, IPC_U32, LIMIT_MS),
+    ROW(l7r_context, request_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, send_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, half_close_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, per_source, IPC_U32, 1000000),

@@ -33,6 +33,7 @@ struct l7r_context {
     uint32_t unauth_ms;           /* a connection that never authenticated lives at most */
     uint32_t idle_ms;             /* one that did may idle between requests for */
     uint32_t progress_ms;         /* at least between two 102s */
+    uint32_t request_ms;          /* the broker's answer comes within, else 503 */
     uint32_t send_ms;             /* a client that takes nothing of an answer for so long is cut */
     uint32_t half_close_ms;       /* a session with one direction closed lives for so long */
     uint32_t per_source;          /* connections of one address */

@@ -202,3 +202,19 @@ def test_after_a_refused_connect_the_connection_is_closed(farm):
     assert client.connect(999999).status == 404     # the close is checked in connect()
     assert client.stop().status == 422
     client.lists.close()
+
+
+def test_takeover_from_each_to_the_next(farm):
+    """Section 4.1: the desktop goes to whoever came last, whatever client had it before."""
+    former = None
+    for make in (PerlClient, QtClient, CClient, PerlClient):
+        client = make(address(farm), 'perl', farm.users['perl'])
+        vm = only_vm(client.list(), 'perl')
+        answer = client.connect(vm)
+        assert first_nx_bytes(client.wire, answer).startswith(b'NXPROXY-3.5.0')
+        if former:
+            while former.wire.record():
+                pass
+        former = client
+    assert farm.vm_row('perl')['user_state'] == 'connected'
+    former.wire.close()

@@ -3,6 +3,7 @@
 
 import contextlib
 import re
+import subprocess
 import threading
 import time
 
@@ -418,6 +419,66 @@ def test_half_close(farm, node, vm):
     assert client.wire.record() == b'last words'
     assert client.wire.record() == b''
     client.wire.close()
+    wait_free(node, vm)
+
+
+def test_parameters_over_their_limit_are_refused_and_harm_nobody(farm, node, vm):
+    """8,000 bytes of names and values: the session beside it goes on."""
+    client = connected(farm, vm)
+    wire = Wire(where(farm))
+    wire.send(request(f'/qvd/connect_to_vm?id={vm.id}&custom.x=' + 'y' * 9000,
+                      [('Authorization', basic(vm.login, vm.password)),
+                       ('Connection', 'Upgrade'), ('Upgrade', 'QVD/1.0')]))
+    answer = Answer(wire)
+    assert answer.status == 403 and b'too long' in answer.body
+    client.wire.send(b'on')
+    assert client.wire.record() == b'on'
+    client.wire.close()
+    wait_free(node, vm)
+
+
+# Settings of the database -----------------------------------------------------------------------------
+
+def serial_of(farm):
+    wire = Wire(where(farm))
+    number = wire.tls.get_peer_certificate().get_serial_number()
+    wire.close()
+    return number
+
+
+def test_a_certificate_of_the_database_is_taken_at_once(farm, node, vm, tmp_path):
+    """ssl_configs over the files, without a restart; a bad one changes nothing."""
+    client = connected(farm, vm)
+    before = serial_of(farm)
+    subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt',
+                    'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=other', '-days', '10',
+                    '-keyout', tmp_path / 'key', '-out', tmp_path / 'cert'], check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    cert, key = (tmp_path / 'cert').read_text(), (tmp_path / 'key').read_text()
+    node.psql("INSERT INTO ssl_configs VALUES ('l7r.ssl.cert', "
+              f"'{cert}'), ('l7r.ssl.key', '{key}')")
+    wait_until(lambda: serial_of(farm) != before, 5, 'the certificate of the database')
+    new = serial_of(farm)
+    node.psql("UPDATE ssl_configs SET value = 'nonsense' WHERE key = 'l7r.ssl.cert'")
+    wait_until(lambda: 'certificate: ' in farm.log_tail('l7r', 200), 5, 'a word of it')
+    assert serial_of(farm) == new
+    node.psql('DELETE FROM ssl_configs')
+    wait_until(lambda: serial_of(farm) == before, 5, 'the certificate of the files')
+    chat(client, b'never cut')
+    client.wire.close()
+    wait_free(node, vm)
+
+
+def test_a_setting_of_the_database_holds_at_once(farm, node, vm):
+    node.psql("INSERT INTO configs (key, value) VALUES ('l7r.takeover.max', '1')")
+    time.sleep(0.5)
+    first, second = connected(farm, vm), connected(farm, vm)
+    answer = client_of(farm, vm).connect(vm.id)
+    node.psql("DELETE FROM configs WHERE key = 'l7r.takeover.max'")
+    assert answer.status == 503 and b'too often' in answer.body
+    chat(second, b'mine')
+    for client in (first, second):
+        client.wire.close()
     wait_free(node, vm)
 
 

@@ -129,7 +129,7 @@ void session_send_answer(struct session *s)
         };
         int r = ipc_send(s->link->channel, &l7r_answer_msg, &a, -EBADF);
         if (r < 0) {
-            /* The worker's own limits end the request. */
+            /* The worker's limit of a request ends it. */
             log_warning("worker %u takes no answers, one is lost: %s", s->link->slot, strerror(-r));
             return;
         }

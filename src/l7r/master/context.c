@@ -7,6 +7,8 @@
 #include "base/str.h"
 #include "l7r/master/master-internal.h"
 
+#define REQUEST_MS 120000u
+
 void pem_done(struct pem *p)
 {
     if (p->key)
@@ -125,6 +127,9 @@ int context_send(struct master *m, struct proc *p)
         .send_ms = setting_ms(m, "l7r.limit.send"),
         .half_close_ms = setting_ms(m, "l7r.relay.half_close"),
         .progress_ms = setting_ms(m, "l7r.progress.interval"),
+ /* More than all steps of the longest way together. */
+        .request_ms = setting_ms(m, "l7r.timeout.vm_start") + setting_ms(m, "l7r.timeout.vm_stop") +
+                      setting_ms(m, "l7r.timeout.x_start") + REQUEST_MS,
         .per_source = (uint32_t)conf_int(m->conf, "l7r.limit.connections.per_source"),
         .unauth = share(m, "l7r.limit.connections.unauthenticated"),
         .connections = at_most(share(m, "l7r.limit.connections"), 1000000),

@@ -33,6 +33,7 @@ void client_free(struct client *c)
     c->http = http_server_free(c->http);
     c->unauth = ev_timer_free(c->unauth);
     c->progress = ev_timer_free(c->progress);
+    c->waiting = ev_timer_free(c->waiting);
     buf_done(&c->body);
     free(c);
     worker_resume_accept(w);
@@ -71,6 +72,7 @@ static void answer(struct client *c, int status, const char *type, uint32_t retr
 
     c->state = CLIENT_IDLE;
     ev_timer_disarm(c->progress);
+    ev_timer_disarm(c->waiting);
     c->text[0] = c->sent[0] = 0;
     if (c->kind == L7R_CONNECT || (c->expired && !c->authenticated))
         http_server_close_after(c->http);
@@ -203,11 +205,13 @@ static void request(void *owner, const struct http_head *head, const char *body,
     q.tls_ms = c->tls_ms;
     int r = w->broker ? ipc_send(w->broker, &l7r_request_msg, &q, -EBADF) : -EPIPE;
     request_done(&memory);
-    if (r == 0)
+    if (r == 0) {
         c->known = true;
-    else if (r == -EMSGSIZE)
+        ev_timer_arm(c->waiting, w->context.request_ms);
+    }
+    if (r == -EMSGSIZE)
         answer_text(c, 400, 0, "The request is too long");
-    else
+    else if (r < 0)
         answer_text(c, 503, RETRY_AFTER,
                     r == -ENOBUFS ? "Server is busy. Retry later"
                                   : "Server is starting. Retry later");
@@ -232,6 +236,17 @@ static const struct http_server_ops http_ops = {
 
 /* Birth -----------------------------------------------------------------------------------------
  */
+
+/* An answer that was lost on its way: the broker's own limits are shorter. */
+static void waiting_over(void *arg)
+{
+    struct client *c = arg;
+
+    if (c->state == CLIENT_WAITING) {
+        http_server_close_after(c->http);
+        answer_text(c, 503, RETRY_AFTER, "Server is busy. Retry later");
+    }
+}
 
 static void unauth_over(void *arg)
 {
@@ -295,6 +310,8 @@ void client_new(struct worker *w, int fd, const char *address)
         r = ev_timer_new(w->loop, unauth_over, c, &c->unauth);
     if (r == 0)
         r = ev_timer_new(w->loop, progress_due, c, &c->progress);
+    if (r == 0)
+        r = ev_timer_new(w->loop, waiting_over, c, &c->waiting);
     if (r < 0) {
         client_free(c);
         return;

@@ -104,6 +104,9 @@ static void read_connect(const struct http_head *head, struct request_memory *m,
         else if (add_param(m, p) < 0)
             set_flaw(q, 403, "The parameters are too long");
     }
+    /* Refused in any case: and half a pair is no message. */
+    if (q->flaw)
+        buf_done(&m->params);
     q->params = (struct ipc_bytes){m->params.data, m->params.len};
 }
 

@@ -63,6 +63,7 @@ struct client {
     struct http_server *http;
     struct ev_timer *unauth;   /* the life of a connection that has not authenticated */
     struct ev_timer *progress; /* a 102 that waits for its time */
+    struct ev_timer *waiting;  /* the broker's time for its answer */
     int64_t accepted_us;
     uint32_t tls_ms;
     bool authenticated, expired, known; /* known: to the broker */
