@@ -80,7 +80,7 @@ static unsigned wanted_open(const struct stream *s)
 {
     unsigned events = 0;
 
-    if (s->reading && !s->got_eof && s->in.len == 0)
+    if (s->reading && !s->got_eof && s->in_len == 0)
         events |= EV_IO_IN;
     if (s->out.len > 0 || (s->finishing && !s->finished))
         events |= EV_IO_OUT;
@@ -123,7 +123,7 @@ void stream_update(struct stream *s)
 
 static void tell_eof(struct stream *s)
 {
-    if (!s->got_eof || s->eof_told || s->in.len > 0 || !s->reading)
+    if (!s->got_eof || s->eof_told || s->in_len > 0 || !s->reading)
         return;
     s->eof_told = true;
     STREAM_CALL(s, eof);
@@ -175,31 +175,28 @@ static void look_for_hangup(struct stream *s, unsigned events)
 
 static void deliver_unread(struct stream *s)
 {
-    struct buf in = s->in;
+    _cleanup_(free_p) uint8_t *in = TAKE_PTR(s->in);
+    size_t len = s->in_len;
 
-    buf_init(&s->in, 0);
-    STREAM_CALL(s, data, in.data, in.len);
+    s->in_len = 0;
+    STREAM_CALL(s, data, in, len);
     if (stream_usable(s))
         tell_eof(s);
-    buf_done(&in);
 }
 
 int stream_unread(struct stream *s, const void *data, size_t len)
 {
-    struct buf old = s->in;
-
     if (len == 0)
         return 0;
-    buf_init(&s->in, 0);
-    int r = buf_append(&s->in, data, len);
-    if (r >= 0)
-        r = buf_append(&s->in, old.data, old.len);
-    if (r < 0) {
-        buf_done(&s->in);
-        s->in = old;
-        return r;
-    }
-    buf_done(&old);
+    uint8_t *in = malloc(len + s->in_len);
+    if (!in)
+        return -ENOMEM;
+    memcpy(in, data, len);
+    if (s->in_len > 0)
+        memcpy(in + len, s->in, s->in_len);
+    free(s->in);
+    s->in = in;
+    s->in_len += len;
     s->eof_told = false;
     ev_defer(s->loop, &s->later);
     stream_update(s);
@@ -294,7 +291,7 @@ static void on_open_io(struct stream *s, unsigned events)
     if (!s->reading) {
         if (s->watch_hangup && !s->hangup_told && events & (EV_IO_IN | EV_IO_CLOSED))
             look_for_hangup(s, events);
-    } else if ((events & EV_IO_IN || crossed) && !s->got_eof && s->in.len == 0) {
+    } else if ((events & EV_IO_IN || crossed) && !s->got_eof && s->in_len == 0) {
         read_some(s);
     }
 }
@@ -346,7 +343,7 @@ static void on_later(void *arg)
             s->open_due = false;
             opened(s);
         }
-        if (stream_usable(s) && s->reading && s->in.len > 0)
+        if (stream_usable(s) && s->reading && s->in_len > 0)
             deliver_unread(s);
         else if (stream_usable(s))
             tell_eof(s);
@@ -415,7 +412,6 @@ static must_check int make(struct ev_loop *loop, int fd, enum stream_state state
                          .limit = QUEUE_LIMIT,
                          .reading = true};
     buf_init(&s->out, 0);
-    buf_init(&s->in, 0);
     ev_deferred_init(&s->later, on_later, s);
     list_init(&s->orphan);
     tune(fd);
@@ -511,7 +507,7 @@ struct stream *stream_free(struct stream *s)
     s->tls = tls_context_unref(s->tls);
     s->fd = fd_close(s->fd);
     buf_done(&s->out);
-    buf_done(&s->in);
+    free(s->in);
     free(s->peer);
     free(s->failure);
     if (s->depth == 0)
@@ -547,7 +543,9 @@ struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms)
     list_append(&orphans, &s->orphan);
     s->handlers = &linger_handlers;
     s->owner = s;
-    buf_done(&s->in);
+    free(s->in);
+    s->in = NULL;
+    s->in_len = 0;
     stream_finish(s);
     if (s->state != STREAM_OPEN)
         return NULL; /* linger_closed() follows */
@@ -601,7 +599,7 @@ void stream_set_reading(struct stream *s, bool on)
     if (s->reading == on)
         return;
     s->reading = on;
-    if (on && (s->in.len > 0 || (s->got_eof && !s->eof_told)))
+    if (on && (s->in_len > 0 || (s->got_eof && !s->eof_told)))
         ev_defer(s->loop, &s->later);
     stream_update(s);
 }
