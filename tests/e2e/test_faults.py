@@ -100,12 +100,13 @@ def test_hkd_killed_while_people_work(farm, xserver):
         wait_until(lambda: init_of(farm, ids['dies']) == '', 10, 'the VM to die')
         assert hkd.state(farm, ids['dies']) == 'running'
 
-        begin = time.monotonic()
+        begin = time.time()
         farm.start_service('hkd')
-        hkd.wait_state(farm, ids['dies'], 'stopped', 3)
-        hkd.wait_state(farm, ids['starts'], 'running', 3)
+        hkd.wait_state(farm, ids['dies'], 'stopped', 10)
+        hkd.wait_state(farm, ids['starts'], 'running', 10)
+        took = [hkd.state_since(farm, ids[login]) - begin for login in ('dies', 'starts')]
+        assert max(took) < 3, took
         assert farm.vm_row('leaves')['user_state'] == 'disconnected'
-        assert time.monotonic() - begin < 3
         assert hkd.state(farm, ids['leaves']) == 'running'
         other, answer = comes.result()
         assert answer.status == 101

@@ -55,10 +55,10 @@ def test_killed_from_outside_is_stopped_at_once_and_starts_again(node, victim):
     pid = {'init': init_pid, 'lxc-start': start_pid,
            'guard': lambda f, v: int(hkd.vm(f, v)['vm_pid'])}[victim](node, vm)
     others_init = init_pid(node, other)
-    begin = time.monotonic()
+    begin = time.time()
     node.run(['kill', '-KILL', str(pid)])
     hkd.wait_state(node, vm, 'stopped', 10)
-    took = time.monotonic() - begin
+    took = hkd.state_since(node, vm) - begin
     assert took < 1, f'stopped after {took:.2f} s'
     row = hkd.vm(node, vm)
     assert (row['blocked'], row['host_id'], row['vm_cmd']) == ('false', '', '')
@@ -126,7 +126,7 @@ def test_a_restart_of_hkd_leaves_the_vms_alone(node):
         assert {hkd.state(node, vm) for vm in node.vms[:3]} == {'running'}
     # They are watched as before.
     node.run(['kill', '-KILL', str(inits[0])])
-    hkd.wait_state(node, node.vms[0], 'stopped', 1)
+    hkd.wait_state(node, node.vms[0], 'stopped', 5)
     start_again(node, node.vms[0])
 
 
@@ -139,12 +139,12 @@ def test_what_happened_while_hkd_was_dead_is_right_3_s_after_its_return(node):
     hkd.order_stop(node, stops)
     wait_until(lambda: init_pid(node, dies) == 0, 10, 'the VM to die')
     assert hkd.state(node, dies) == 'running'
-    begin = time.monotonic()
+    begin = time.time()
     node.start_service('hkd')
-    hkd.wait_state(node, dies, 'stopped', 3)
-    hkd.wait_state(node, stops, 'stopped', 3)
-    hkd.wait_state(node, starts, 'running', 3)
-    assert time.monotonic() - begin < 3
+    hkd.wait_state(node, (dies, stops), 'stopped', 10)
+    hkd.wait_state(node, starts, 'running', 10)
+    took = [hkd.state_since(node, vm) - begin for vm in (dies, stops, starts)]
+    assert max(took) < 3, took
     assert hkd.state(node, stays) == 'running'
     assert init_pid(node, stays) == init
     assert hkd.host(node)['assigned'] == '2'

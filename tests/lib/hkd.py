@@ -88,6 +88,12 @@ def wait_state(farm, vm_ids, wanted, timeout=20):
                f'VM {vm_ids} to be {wanted}')
 
 
+def state_since(farm, vm_id):
+    """When it came into its state: seconds since 1970 (one machine, one clock)."""
+    return float(farm.psql('SELECT extract(epoch FROM vm_state_ts) FROM vm_runtimes'
+                           f' WHERE vm_id = {vm_id}')[0][0])
+
+
 def host(farm, host_id=1):
     names = ('state', 'pid', 'assigned', 'usable_ram', 'usable_cpu', 'free_ram', 'free_cpu',
              'clock_diff', 'cmd', 'ok_ts')
