@@ -130,7 +130,7 @@ static void set_state(struct session *s, enum nx_state state, enum nx_event even
     if (old != state && state == NX_SUSPENDED && old != NX_WAKING)
         run_state_hook(s, "suspended");
     if (old != state && state == NX_STOPPED && old != NX_PREPARING)
-        run_state_hook(s, "stopped");
+        run_state_hook(s, "disconnected");
     s->ops->changed(s->owner);
 }
 

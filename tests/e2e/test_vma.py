@@ -515,6 +515,7 @@ def test_hooks_get_names_and_may_refuse(own_box, xservers):
                         'vma.on_action.connect': '/usr/local/bin/note',
                         'vma.on_action.expire': '/usr/local/bin/note',
                         'vma.on_state.connected': '/usr/local/bin/note',
+                        'vma.on_state.disconnected': '/usr/local/bin/note',
                         'vma.on_provisioning.after_add_user': '/usr/local/bin/note'})
     box.write('/usr/local/bin/note', '#!/bin/sh\necho "$*" >>/root/notes\n'
               'case "$*" in *custom.fail*) echo reason >&2; exit 3;; esac\n', 0o755)
@@ -535,6 +536,8 @@ def test_hooks_get_names_and_may_refuse(own_box, xservers):
     status, body = box.call('x_start', {**names, 'custom.fail': '1'})
     assert status == 503 and 'vma.on_action.pre-connect failed (exit 3)' in body['error']
     assert box.state() == 'suspended'
+    assert box.call('x_stop')[0] == 200
+    wait_until(lambda: 'on_state disconnected' in box.sh('cat /root/notes'), 5, 'the state hook')
 
 
 def test_no_secret_in_logs_arguments_or_environments(box):
