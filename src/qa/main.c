@@ -286,6 +286,24 @@ static const struct qa_verb *find_verb(const struct qa_object *object, const cha
     return NULL;
 }
 
+/* The words behind the verb; one with a password is copied and wiped, as others can read the list
+ * of processes. The copy lives until the end. */
+static int take_words(struct qa *qa, int argc, char **argv)
+{
+    qa->args = argv;
+    qa->n_args = argc;
+    for (int i = 0; i < argc; i++) {
+        if (strncmp(argv[i], "password=", strlen("password=")) != 0)
+            continue;
+        char *copy = strdup(argv[i]);
+        if (!copy)
+            return QA_USAGE;
+        explicit_bzero(argv[i], strlen(argv[i]));
+        argv[i] = copy;
+    }
+    return QA_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -310,9 +328,9 @@ int main(int argc, char **argv)
         return QA_USAGE;
     }
     qa.verb = verb_name;
-    qa.args = argv + optind + 2;
-    qa.n_args = argc - optind - 2;
-    int status = connect_and_run(&qa, &o, verb);
+    int status = take_words(&qa, argc - optind - 2, argv + optind + 2);
+    if (status == QA_OK)
+        status = connect_and_run(&qa, &o, verb);
     if (o.password)
         explicit_bzero(o.password, strlen(o.password));
     free(o.password);

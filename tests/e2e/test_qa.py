@@ -179,6 +179,24 @@ def test_passwords_need_no_argument(farm):
     assert hash_of('zoe') != after
 
 
+def test_a_password_of_the_command_line_is_wiped(farm):
+    """While the server does not answer, nobody finds it in the list of processes."""
+    import socket
+    with socket.socket() as silent:
+        silent.bind(('127.0.0.1', 0))
+        silent.listen(1)
+        env = {**farm.client_env(), 'QA_URL': f'https://127.0.0.1:{silent.getsockname()[1]}',
+               'QA_PASSWORD': 'x', 'QA_CA': farm.path('ca.pem')}
+        with subprocess.Popen([farm.path('tree/usr/bin/qa'), 'user', 'add', 'login=x',
+                               'password=c4n4ry'], env=env, stderr=subprocess.DEVNULL) as process:
+            peer, _ = silent.accept()
+            with open(f'/proc/{process.pid}/cmdline', 'rb') as f:
+                line = f.read()
+            peer.close()
+            process.kill()
+    assert b'c4n4ry' not in line
+
+
 def test_a_password_is_one_users(farm):
     farm.psql("INSERT INTO tenants (name) VALUES ('lab')")
     ok(farm, 'user', 'add', 'login=zoe', 'password=x', 'tenant=lab')
