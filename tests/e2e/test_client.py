@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """qvdclient against a scripted server: certificates, refusals, choices, progress, the session."""
 
+import glob
 import json
 import os
 import pty
@@ -824,3 +825,45 @@ def test_the_door_to_a_display_is_for_nxproxy_only(client, pki, locked):
         stranger.close()
         process.terminate()
         assert process.wait(10) == 0
+
+
+# -- the library -----------------------------------------------------------------------------------
+
+def test_two_clients_in_one_loop_by_the_installed_library(client, pki, tmp_path):
+    """Compiled as others would: the installed header, pkg-config and the shared library."""
+    folder = glob.glob(os.path.join(TREE, 'usr/lib/*/pkgconfig'))[0]
+    flags = subprocess.run(['pkg-config', '--cflags', '--libs', 'qvdclient'], check=True, text=True,
+                           env={**os.environ, 'PKG_CONFIG_PATH': folder,
+                                'PKG_CONFIG_SYSROOT_DIR': TREE}, stdout=subprocess.PIPE).stdout
+    program = str(tmp_path / 'twoclients')
+    source = os.path.join(os.path.dirname(os.path.dirname(__file__)), 'lib', 'twoclients.c')
+    subprocess.run(['gcc', '-std=c17', '-Wall', '-Werror', source, '-o', program, *flags.split()],
+                   check=True)
+    people = ['alice', 'bob', 'carol']
+    meeting = threading.Barrier(len(people), timeout=20)
+
+    def script(c):
+        c.request()
+        c.vms(vm(1, 'one'), vm(2, 'two'))
+        assert c.request()[0].startswith('/qvd/connect_to_vm?id=2&')
+        c.info('Session acquired')
+        c.switch()
+        c.receive(b'data=default ')
+        meeting.wait()  # all at once
+        c.send(b'BYE')
+        while c.sock.recv(65536):
+            pass
+    with tls(pki, script) as server:
+        done = subprocess.run([program, str(server.port), pki.path('ca.pem'), client.nxproxy,
+                               *people], env={**client.env,
+                                              'LD_LIBRARY_PATH': os.path.dirname(folder)},
+                              stdout=subprocess.PIPE, text=True, timeout=40, check=False)
+    assert done.returncode == 0, done.stdout
+    assert {h['Authorization'] for _, h in server.requests} == {basic(p, 'secret') for p in people}
+    for person in people:
+        lines = [x.split(': ', 1)[1] for x in done.stdout.splitlines() if x.startswith(person)]
+        states = [x[6:] for x in lines if x.startswith('state ')]
+        assert '2 machines' in lines and 'Session acquired' in lines
+        assert states[0] == 'asking for the password'
+        assert states[-3:] == ['connected', 'ending', 'ended']
+        assert lines[-1] == 'ended 0, 3 bytes in, 49 out: disconnected'

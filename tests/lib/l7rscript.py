@@ -196,9 +196,10 @@ while True:
         break
     heard += data
     told['heard'] = heard.decode('latin-1')
-    with open(%(out)r + '.new', 'w') as f:
+    part = '%%s.%%d' %% (%(out)r, os.getpid())
+    with open(part, 'w') as f:
         json.dump(told, f)
-    os.rename(%(out)r + '.new', %(out)r)
+    os.rename(part, %(out)r)
     if b'BYE' in heard:
         break
 '''
