@@ -470,8 +470,11 @@ def test_a_certificate_of_the_database_is_taken_at_once(farm, node, vm, tmp_path
 
 
 def test_a_setting_of_the_database_holds_at_once(farm, node, vm):
+    """l7r.takeover.max is 3: with 1 the second takeover is refused."""
     node.psql("INSERT INTO configs (key, value) VALUES ('l7r.takeover.max', '1')")
-    time.sleep(0.5)
+    wait_until(lambda: node.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = "
+                                 "'qvd-l7r' AND query LIKE '%ssl_configs%' AND state_change > "
+                                 "now() - interval '5 s'") != [['0']], 5, 'the settings to be read')
     first, second = connected(farm, vm), connected(farm, vm)
     answer = client_of(farm, vm).connect(vm.id)
     node.psql("DELETE FROM configs WHERE key = 'l7r.takeover.max'")

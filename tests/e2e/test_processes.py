@@ -64,7 +64,7 @@ ROWS = [
      loop(channel=1, stream=(1, 2), pidfd=3, lock=1)),
     ('guard', r'/usr/lib/qvd/qvd-guard --vm 1 ', 1, 'root', HKD, HKD, 0, 0, '/',
      # Locks of VM and overlay, its hook; no socket at all.
-     {'null': 1, 'log': 2, 'pidfd': 1, 'pipe': 1, 'signalfd': 1, 'lock': 1, 'hook': 1,
+     {'null': 1, 'log': 2, 'pidfd': 1, 'signalfd': 1, 'lock': 1, 'hook': 1,
       'overlay': 1}),
     ('lxc-start', r'lxc-start -F -n qvd-1 ', 1, 'root', HKD, HKD, 0, 0, '/', None),
     ('dnsmasq', r'dnsmasq --keep-in-foreground', 1, 'nobody', caps('net_bind_service net_admin'),
