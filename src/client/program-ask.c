@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <termios.h>
 
+#include "base/ask.h"
 #include "base/str.h"
 #include "client/program.h"
 
@@ -37,25 +37,14 @@ static bool read_line(char *line, size_t size)
 char *ask_line(const char *prompt, bool secret)
 {
     char line[LINE_MAX_LEN] = "";
-    struct termios old, silent;
-    bool changed = false;
 
-    /* The echo is off before anybody is told to type. */
-    if (secret && tcgetattr(STDIN_FILENO, &old) == 0) {
-        silent = old;
-        silent.c_lflag &= ~(tcflag_t)ECHO;
-        silent.c_lflag |= ECHONL;
-        changed = tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent) == 0;
-    }
+    if (secret)
+        return ask_secret(prompt);
     fprintf(stderr, "%s", prompt);
     bool got = read_line(line, sizeof line);
-    if (changed)
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &old);
     if (!got)
         fputc('\n', stderr);
-    char *copy = got ? strdup(line) : NULL;
-    explicit_bzero(line, sizeof line);
-    return copy;
+    return got ? strdup(line) : NULL;
 }
 
 /* In pairs, as other programs show it. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* Words of the command line, questions and failures. */
 #include <string.h>
-#include <termios.h>
 
+#include "base/ask.h"
 #include "base/buf.h"
 #include "base/str.h"
 #include "http/uri.h"
@@ -71,31 +71,9 @@ int qa_confirm(const struct qa *qa, const char *question)
 
 char *qa_read_secret(const char *prompt, bool terminal_only)
 {
-    struct termios before, silent;
-    bool terminal = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &before) == 0;
-    char *line = NULL;
-    size_t size = 0;
-
-    if (terminal_only && !terminal)
+    if (terminal_only && !isatty(STDIN_FILENO))
         return NULL;
-    if (terminal) {
-        silent = before;
-        silent.c_lflag &= ~(tcflag_t)ECHO;
-        /* First silent, then asked: who answers at once is not shown. */
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
-        fputs(prompt, stderr);
-    }
-    ssize_t n = getline(&line, &size, stdin);
-    if (terminal) {
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
-        fputc('\n', stderr);
-    }
-    if (n < 0) {
-        free(line);
-        return NULL;
-    }
-    line[strcspn(line, "\r\n")] = '\0';
-    return line;
+    return ask_secret(prompt);
 }
 
 int qa_fail(int result, const struct qvd_error *err)
