@@ -37,6 +37,7 @@ struct client_cert {
 /* nxproxy and what belongs to it; all empty without a session. */
 struct client_session {
     char dir[96]; /* private, "" when there is none */
+    int dir_fd;   /* holds its lock */
     struct stream *server;
     int listen_fd;
     struct ev_io *listen_io;

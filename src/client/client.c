@@ -222,7 +222,7 @@ struct qvdclient *qvdclient_new(struct qvdclient_loop *loop,
     c->loop = client_loop(loop);
     c->cb = callbacks;
     c->arg = arg;
-    c->session.listen_fd = c->session.errors_fd = -EBADF;
+    c->session.dir_fd = c->session.listen_fd = c->session.errors_fd = -EBADF;
     ev_deferred_init(&c->later, on_later, c);
     if (ev_timer_new(c->loop, on_timer, c, &c->timer) < 0) {
         free(c);
@@ -294,7 +294,8 @@ int qvdclient_start(struct qvdclient *c)
     c->goal = GOAL_LIST;
     c->retried = false;
     c->accepted_now = (struct client_cert){0};
-    c->session = (struct client_session){.listen_fd = -EBADF, .errors_fd = -EBADF};
+    c->session =
+        (struct client_session){.dir_fd = -EBADF, .listen_fd = -EBADF, .errors_fd = -EBADF};
     c->state = QVDCLIENT_RESOLVING;
     client_later(c, begin);
     return 0;

@@ -4,9 +4,11 @@
  * {algo, fingerprint, description, hosts, errors}: a certificate is silent for these hosts and
  * these errors only. */
 #include <ctype.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/fs.h"
@@ -166,22 +168,31 @@ static json_t *make_entry(json_t *old, const struct client_cert *cert, const cha
 static must_check int store(const char *path, json_t *all)
 {
     _cleanup_(free_p) char *text = json_dumps(all, JSON_INDENT(2) | JSON_SORT_KEYS);
-    _cleanup_(free_p) char *dir = strdup(path);
 
-    if (!text || !dir)
-        return -ENOMEM;
-    char *slash = strrchr(dir, '/');
-    if (slash && slash != dir) {
-        *slash = '\0';
-        if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-            return -errno;
-    }
-    return fs_write_atomic(path, text, strlen(text), 0600);
+    return text ? fs_write_atomic(path, text, strlen(text), 0600) : -ENOMEM;
+}
+
+/* Two clients that remember at once must not forget for each other: the folder is locked. */
+static int lock_folder(const char *path)
+{
+    _cleanup_(free_p) char *dir = strdup(path);
+    char *slash = dir ? strrchr(dir, '/') : NULL;
+
+    if (!slash || slash == dir)
+        return -EBADF;
+    *slash = '\0';
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0)
+        (void)flock(fd, LOCK_EX);
+    return fd;
 }
 
 int client_trust_add(struct qvdclient *c, const struct client_cert *cert)
 {
     _cleanup_(free_p) char *path = file_path(c);
+    _cleanup_(close_p) int lock = path ? lock_folder(path) : -ENOENT;
     char key[80];
 
     if (!path)

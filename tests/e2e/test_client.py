@@ -603,6 +603,21 @@ def test_killed_it_takes_nxproxy_along(client, pki):
         process.communicate()
         wait_until(lambda: not os.path.exists(f'/proc/{pid}'), 5, 'the end of nxproxy')
         wait_until(lambda: server.ends, 5, 'the end at the server')
+        # What it left is swept by a later one, once it is old; a living one's folder is not.
+        left, = glob.glob(f'{client.runtime}/qvdclient-*')
+        os.unlink(client.told_file)
+        living = client.start(server, '--ca', pki.path('ca.pem'))
+        root = client.told()['root']
+        for path in (left, root):
+            os.utime(path, (1, 1))
+        os.unlink(client.told_file)
+        third = client.start(server, '--ca', pki.path('ca.pem'))
+        client.told()
+        assert not os.path.exists(left) and os.path.exists(root)
+        for process in (living, third):
+            process.terminate()
+            process.communicate(timeout=10)
+        assert not glob.glob(f'{client.runtime}/*')
 
 
 def test_the_server_ends_the_session(client, pki):
