@@ -4,12 +4,15 @@
  * each image that the server asks for, and removes images' files. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 #include "api/process.h"
+#include "base/caps.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -272,6 +275,25 @@ static void on_signal(void *arg, int signo)
     ev_loop_stop(m->loop, 0);
 }
 
+/* What the master and its children need of root, for good. */
+static must_check int give_up_rights(struct qvd_error *err)
+{
+    static const int kept[] = {
+        CAP_SETUID,           /* children change their user */
+        CAP_SETGID,           /* the same */
+        CAP_SETPCAP,          /* they bound themselves */
+        CAP_DAC_OVERRIDE,     /* key, staging and images, whoever owns them */
+        CAP_KILL,             /* children have other users */
+        CAP_NET_BIND_SERVICE, /* a port below 1024 */
+        -1,
+    };
+    int r = caps_keep(kept, err);
+
+    if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        r = qvd_error_errno(err, errno, "cannot set no-new-privs");
+    return r;
+}
+
 int api_master(struct conf *conf, const char *conf_file)
 {
     struct master m = {.conf = conf, .conf_file = conf_file, .authd_fd = -EBADF, .pause = 100};
@@ -280,6 +302,10 @@ int api_master(struct conf *conf, const char *conf_file)
     struct qvd_error err;
     int r;
 
+    if (give_up_rights(&err) < 0) {
+        log_error("%s", err.text);
+        return 1;
+    }
     m.n_listeners = (size_t)service_listen_fds("api", m.listeners, LISTENERS_MAX);
     if (m.n_listeners == 0) {
         r = bind_url(conf_str(conf, "api.url"), &m.listeners[0], &err);

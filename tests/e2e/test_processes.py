@@ -29,6 +29,7 @@ def caps(words):
 HKD = caps('chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap setfcap '
            'net_bind_service net_admin net_raw sys_chroot sys_ptrace sys_admin sys_nice '
            'sys_resource mknod ipc_lock')
+API = caps('setuid setgid setpcap dac_override kill net_bind_service')
 L7R = caps('setuid setgid setpcap sys_chroot dac_override kill net_bind_service sys_resource')
 
 # What every event loop of ours has: standard files, the loop, its timer, its signals.
@@ -69,7 +70,7 @@ ROWS = [
     ('lxc-start', r'lxc-start -F -n qvd-1 ', 1, 'root', HKD, HKD, 0, 0, '/', None),
     ('dnsmasq', r'dnsmasq --keep-in-foreground', 1, 'nobody', caps('net_bind_service net_admin'),
      HKD, 0, 0, '/', None),
-    ('api master', r'/usr/lib/qvd/qvd-api$', 1, 'root', None, None, 0, None, '/',
+    ('api master', r'/usr/lib/qvd/qvd-api$', 1, 'root', API, API, 0, 1, '/',
      loop(channel=1, pidfd=2, listen=1)),
     ('api server', r'/usr/lib/qvd/qvd-api --serve', 1, 'qvd-api', NONE, NONE, 2, 1, '/',
      loop(channel=2, listen=1, stream=(1, 5))),
