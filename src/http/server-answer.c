@@ -43,6 +43,11 @@ static must_check int put_head(struct http_server *c, struct buf *out, int statu
     return r < 0 ? r : buf_append_str(out, "\r\n");
 }
 
+static bool head_only(const struct http_server *c)
+{
+    return c->head && strcmp(c->head->method, "HEAD") == 0;
+}
+
 /* The answer is complete: on to the next request, or the end. */
 static void answered(struct http_server *c)
 {
@@ -84,8 +89,7 @@ int http_server_answer(struct http_server *c, int status, const char *type,
     }
     buf_init(&out, 0);
     int r = put_head(c, &out, status, type, headers, n, len);
-    bool head_only = c->head && c->head->method && strcmp(c->head->method, "HEAD") == 0;
-    if (r >= 0 && !no_body && !head_only)
+    if (r >= 0 && !no_body && !head_only(c))
         r = buf_append(&out, body, len);
     if (r >= 0)
         r = stream_write(c->stream, out.data, out.len);
@@ -138,7 +142,7 @@ int http_server_write(struct http_server *c, const void *data, size_t len)
 {
     if (c->state != SERVER_ANSWERING || len > c->to_write)
         return -EPIPE;
-    int r = stream_write(c->stream, data, len);
+    int r = head_only(c) ? 0 : stream_write(c->stream, data, len);
     if (r < 0)
         return give_up(c, r);
     c->to_write -= len;

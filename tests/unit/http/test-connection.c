@@ -245,6 +245,60 @@ static void test_interim_then_answer(void **state)
     raw_done(&r);
 }
 
+/* A large answer in pieces, each when the peer has taken the last. */
+static struct {
+    struct raw *r;
+    size_t left;
+    int calls;
+} large;
+
+static void write_on(void *owner)
+{
+    static const char piece[50000] = {'p'};
+
+    large.calls++;
+    while (large.left > 0) {
+        size_t n = large.left < sizeof piece ? large.left : sizeof piece;
+        assert_int_equal(http_server_write(large.r->server, piece, n), 0);
+        large.left -= n;
+        if (large.left > 0 && stream_congested(http_server_stream(large.r->server)))
+            return;
+    }
+}
+
+static void test_answer_in_pieces(void **state)
+{
+    static const char *const methods[] = {"GET", "HEAD"};
+
+    for (int i = 0; i < 2; i++) {
+        struct raw r = {.mode = ANSWER_LATER};
+        char request[64];
+        snprintf(request, sizeof request, "%s /x HTTP/1.1\r\n\r\n", methods[i]);
+        raw_start(&r, NULL);
+        raw_send(&r, request, 100);
+        large.r = &r;
+        large.left = 2000000;
+        large.calls = 0;
+        assert_int_equal(
+            http_server_answer_begin(r.server, 200, "x/y", NULL, 0, large.left, write_on), 0);
+        write_on(NULL);
+        assert_int_equal(http_server_write(r.server, "x", 1), large.left ? 0 : -EPIPE);
+        large.left -= large.left > 0;
+        const char *head =
+            "HTTP/1.1 200 OK\r\nContent-Type: x/y\r\nContent-Length: 2000000\r\n\r\n";
+        size_t want = strlen(head) + (i == 0 ? 2000000 : 0);
+        const char *got = "";
+        for (int n = 0; n < 500 && r.got.len < want; n++)
+            got = raw_got(&r);
+        assert_int_equal(r.got.len, want);
+        assert_memory_equal(got, head, strlen(head));
+        assert_true(i == 1 || large.calls > 2);
+        raw_send(&r, "GET /y HTTP/1.1\r\n\r\n", 100); /* the connection goes on */
+        assert_true(http_server_pending(r.server));
+        raw_done(&r);
+    }
+}
+
 static void test_hangup_while_waiting(void **state)
 {
     for (int full = 0; full < 2; full++) {
@@ -607,6 +661,7 @@ int main(void)
         cmocka_unit_test(test_requests_in_pieces),
         cmocka_unit_test(test_refusals_close),
         cmocka_unit_test(test_interim_then_answer),
+        cmocka_unit_test(test_answer_in_pieces),
         cmocka_unit_test(test_hangup_while_waiting),
         cmocka_unit_test(test_upgrade_keeps_early_bytes),
         cmocka_unit_test(test_streamed_body),
