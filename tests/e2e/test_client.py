@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
+import termios
 import threading
 import time
 
@@ -71,31 +72,33 @@ class Client:
         return process.returncode, out, err
 
     def on_terminal(self, server, *args, answers=(), env=None, timeout=30):
-        """The same on a terminal: for each (text to wait for, what to type); status and all that
-        was seen."""
+        """The same on a terminal: for each (text to wait for, what to type or a signal to send);
+        status and all that was seen, and ECHO-OFF if the terminal was left so."""
         master, slave = pty.openpty()
         process = subprocess.Popen(self.command(server, *args), env={**self.env, **(env or {})},
                                    stdin=slave, stdout=slave, stderr=slave,
                                    start_new_session=True)
-        os.close(slave)
         seen, at, deadline = '', 0, time.monotonic() + timeout
         answers = list(answers)
         while True:
             assert time.monotonic() < deadline, seen
-            if select.select([master], [], [], 0.2)[0]:
-                try:
-                    data = os.read(master, 65536)
-                except OSError:
-                    break
-                if not data:
-                    break
-                seen += data.decode(errors='replace')
+            if select.select([master], [], [], 0.05)[0]:
+                seen += os.read(master, 65536).decode(errors='replace')
+            elif process.poll() is not None:
+                break
             if answers and answers[0][0] in seen[at:]:
                 at = len(seen)
-                os.write(master, answers.pop(0)[1].encode())
+                answer = answers.pop(0)[1]
+                if isinstance(answer, str):
+                    os.write(master, answer.encode())
+                else:
+                    process.send_signal(answer)
+        if not termios.tcgetattr(slave)[3] & termios.ECHO:
+            seen += 'ECHO-OFF'
+        os.close(slave)
         os.close(master)
         assert not answers, seen
-        return process.wait(timeout), seen
+        return process.returncode, seen
 
     def told(self):
         wait_until(lambda: os.path.exists(self.told_file), 10, 'the word of nxproxy')
@@ -251,6 +254,19 @@ def test_password_asked_without_echo(client, pki):
                                           answers=[('Password: ', 'Hidden-4711\n')])
         assert status == 0 and 'Hidden' not in seen
         assert authorization(server) == basic('alice', 'Hidden-4711')
+
+
+@pytest.mark.parametrize('signo', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_question(client, pki, signo):
+    with tls(pki, list_only(vm(1, 'one'), vm(2, 'two')), 'untrusted') as server:
+        status, seen = client.on_terminal(server, answers=[('Accept it?', signo)])
+        assert status in (4, 10) and 'ECHO-OFF' not in seen
+        nothing_was_told(server)
+        status, seen = client.on_terminal(server, '-n', answers=[('Which one?', signo)])
+        assert status in (6, 10)
+        no_env(client)
+        status, seen = client.on_terminal(server, '-n', answers=[('Password: ', signo)])
+        assert status == 10 and 'ECHO-OFF' not in seen
 
 
 def test_token(client, pki):
