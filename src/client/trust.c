@@ -172,7 +172,8 @@ static must_check int store(const char *path, json_t *all)
     return text ? fs_write_atomic(path, text, strlen(text), 0600) : -ENOMEM;
 }
 
-/* Two clients that remember at once must not forget for each other: the folder is locked. */
+/* Two clients that remember at once must not forget for each other: the folder is locked. -EBADF:
+ * a path without a folder, not locked. */
 static int lock_folder(const char *path)
 {
     _cleanup_(free_p) char *dir = strdup(path);
@@ -195,8 +196,8 @@ int client_trust_add(struct qvdclient *c, const struct client_cert *cert)
     _cleanup_(close_p) int lock = path ? lock_folder(path) : -ENOENT;
     char key[80];
 
-    if (!path)
-        return -ENOENT;
+    if (lock < 0 && lock != -EBADF)
+        return lock;
     json_t *all = load(c, path);
     entry_key(cert, key, sizeof key);
     forget_host(all, c->host_port);
