@@ -86,7 +86,8 @@ void client_ask(struct qvdclient *c)
     }
     client_set_state(c, state_of_goal[c->goal]);
     int r = send_request(c);
-    if (r < 0)
+    /* EPIPE: the connection has just broken; closed() tells why. */
+    if (r < 0 && r != -EPIPE)
         client_end(c, QVDCLIENT_FAILED, "asking %s: %s", c->host_port, strerror(-r));
 }
 

@@ -45,6 +45,16 @@ static ssize_t tls_read(struct stream *s, void *data, size_t len)
     return r;
 }
 
+/* Has a peer that has gone told why? */
+static bool has_alert(struct stream *s)
+{
+    char byte;
+
+    ERR_clear_error();
+    int n = SSL_peek(s->ssl, &byte, 1);
+    return n <= 0 && SSL_get_error(s->ssl, n) == SSL_ERROR_SSL;
+}
+
 static ssize_t tls_write(struct stream *s, const void *data, size_t len)
 {
     ERR_clear_error();
@@ -54,7 +64,9 @@ static ssize_t tls_write(struct stream *s, const void *data, size_t len)
         return n;
     ssize_t r = failed(s, n);
     s->wants_write = false; /* watched anyway as long as bytes are queued */
-    return r == 0 ? -EPIPE : r;
+    if (r == 0)
+        return -EPIPE;
+    return (r == -EPIPE || r == -ECONNRESET) && has_alert(s) ? -EPROTO : r;
 }
 
 /* Our end: close_notify, then FIN, so that a peer that looks at the socket only sees it too. */

@@ -61,8 +61,13 @@ static void fail(struct stream *s, const struct qvd_error *why)
 void stream_fail_errno(struct stream *s, int r, const char *what)
 {
     struct qvd_error why;
+    char text[160];
 
-    qvd_error_errno(&why, r, "%s", what);
+    /* The TLS library knows more: "tlsv13 alert certificate required". */
+    if (s->ssl && r == -EPROTO)
+        qvd_error_set(&why, r, "%s: %s", what, tls_error_text(text, sizeof text));
+    else
+        qvd_error_errno(&why, r, "%s", what);
     fail(s, &why);
 }
 
