@@ -233,7 +233,8 @@ class Supervisor:
         parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in wanted]
         for number, fd in enumerate(parked):
             os.dup2(fd, 3 + number, inheritable=True)
-        os.closerange(3 + len(parked), 64)
+        # Sockets of other services too, whatever their numbers (the launcher may have many).
+        os.closerange(3 + len(parked), 1 << 20)
         env = {'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
                'LANG': 'C.UTF-8', 'HOME': user.pw_dir if user else '/root'}
         if parked:

@@ -275,7 +275,9 @@ static void test_deadlock_runs_again(void **state)
     live_turn_until(f, &b.answer.calls, 1);
     assert_int_equal(a.answer.status, DB_OK);
     assert_int_equal(b.answer.status, DB_OK);
-    assert_int_equal(a.runs + b.runs, 3);
+    /* One at least was the victim and ran again, which may meet the other once more; neither more
+     * than its first run and three repetitions. */
+    assert_in_range(a.runs + b.runs, 3, 8);
     sum = live_ask(f, f->db, "SELECT sum(v) FROM t", NULL, 0);
     assert_string_equal(sum.value, "4");
 }
