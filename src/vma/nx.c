@@ -5,14 +5,15 @@
 #include "base/str.h"
 
 static const char *const state_names[NX_STATE_MAX] = {
-    [NX_STOPPED] = "stopped",         [NX_PREPARING] = "preparing",
-    [NX_STARTING] = "starting",       [NX_LISTENING] = "listening",
-    [NX_CONNECTING] = "connecting",   [NX_CONNECTED] = "connected",
-    [NX_CUTTING] = "cutting",         [NX_SUSPENDING] = "suspending",
-    [NX_SETTLING] = "settling",       [NX_SUSPENDED] = "suspended",
-    [NX_WAKING] = "waking",           [NX_RESUMING] = "resuming",
-    [NX_RELISTENING] = "relistening", [NX_RECONNECTING] = "reconnecting",
-    [NX_STOPPING] = "stopping",       [NX_KILLING] = "killing",
+    [NX_STOPPED] = "stopped",           [NX_PREPARING] = "preparing",
+    [NX_STARTING] = "starting",         [NX_LISTENING] = "listening",
+    [NX_CONNECTING] = "connecting",     [NX_FRESH] = "fresh",
+    [NX_CONNECTED] = "connected",       [NX_CUTTING] = "cutting",
+    [NX_SUSPENDING] = "suspending",     [NX_SETTLING] = "settling",
+    [NX_SUSPENDED] = "suspended",       [NX_WAKING] = "waking",
+    [NX_RESUMING] = "resuming",         [NX_RELISTENING] = "relistening",
+    [NX_RECONNECTING] = "reconnecting", [NX_STOPPING] = "stopping",
+    [NX_KILLING] = "killing",
 };
 QVD_STRING_TABLE_DEFINE(nx_state, enum nx_state, state_names, NX_STATE_INVALID)
 
@@ -25,6 +26,7 @@ static const struct {
     [NX_STARTING] = {NX_LIMIT_INITIATING, WIRE_X_STARTING    },
     [NX_LISTENING] = {NX_LIMIT_LISTENING,  WIRE_X_LISTENING   },
     [NX_CONNECTING] = {NX_LIMIT_LISTENING,  WIRE_X_LISTENING   },
+    [NX_FRESH] = {NX_LIMIT_FRESH,      WIRE_X_CONNECTED   },
     [NX_CONNECTED] = {NX_FOR_EVER,         WIRE_X_CONNECTED   },
     [NX_CUTTING] = {NX_LIMIT_SUSPENDING, WIRE_X_SUSPENDING  },
     [NX_SUSPENDING] = {NX_LIMIT_SUSPENDING, WIRE_X_SUSPENDING  },
@@ -67,13 +69,22 @@ static const struct {
     {NX_LISTENING,    NX_EV_END,       NX_DO_TERM,    NX_STOPPING    },
     {NX_LISTENING,    NX_EV_LIMIT,     NX_DO_TERM,    NX_STOPPING    },
 
-    {NX_CONNECTING,   NX_EV_UP,        NX_DO_LOGIN,   NX_CONNECTED   },
+    {NX_CONNECTING,   NX_EV_UP,        NX_DO_LOGIN,   NX_FRESH       },
     {NX_CONNECTING,   NX_EV_START,     NX_DO_TERM,    NX_STOPPING    },
     {NX_CONNECTING,   NX_EV_RESET,     NX_DO_TERM,    NX_STOPPING    },
     {NX_CONNECTING,   NX_EV_CUT,       NX_DO_TERM,    NX_STOPPING    },
     {NX_CONNECTING,   NX_EV_END,       NX_DO_TERM,    NX_STOPPING    },
     {NX_CONNECTING,   NX_EV_GONE,      NX_DO_NOTHING, NX_STOPPED     },
     {NX_CONNECTING,   NX_EV_LIMIT,     NX_DO_TERM,    NX_STOPPING    },
+
+ /* An agent whose stream is cut right after it came up dies by SIGSEGV at the next resume, with
+  * all   windows (measured: one takeover in about twenty at once, none after 0.3 s). So orders
+  * wait. */
+    {NX_FRESH,        NX_EV_LIMIT,     NX_DO_NOTHING, NX_CONNECTED   },
+    {NX_FRESH,        NX_EV_SUSPENDS,  NX_DO_NOTHING, NX_SUSPENDING  },
+    {NX_FRESH,        NX_EV_SUSPENDED, NX_DO_NOTHING, NX_SUSPENDED   },
+    {NX_FRESH,        NX_EV_END,       NX_DO_TERM,    NX_STOPPING    },
+    {NX_FRESH,        NX_EV_GONE,      NX_DO_NOTHING, NX_STOPPED     },
 
     {NX_CONNECTED,    NX_EV_START,     NX_DO_CUT,     NX_CUTTING     },
     {NX_CONNECTED,    NX_EV_CUT,       NX_DO_CUT,     NX_CUTTING     },
@@ -126,7 +137,7 @@ static const struct {
     {NX_RELISTENING,  NX_EV_GONE,      NX_DO_NOTHING, NX_STOPPED     },
     {NX_RELISTENING,  NX_EV_LIMIT,     NX_DO_HUP,     NX_CUTTING     },
 
-    {NX_RECONNECTING, NX_EV_UP,        NX_DO_NOTHING, NX_CONNECTED   },
+    {NX_RECONNECTING, NX_EV_UP,        NX_DO_NOTHING, NX_FRESH       },
     {NX_RECONNECTING, NX_EV_SUSPENDED, NX_DO_NOTHING, NX_SUSPENDED   },
     {NX_RECONNECTING, NX_EV_START,     NX_DO_CUT,     NX_CUTTING     },
     {NX_RECONNECTING, NX_EV_CUT,       NX_DO_CUT,     NX_CUTTING     },
@@ -227,6 +238,7 @@ const char *nx_limit_to_string(enum nx_limit limit)
         [NX_LIMIT_INITIATING] = "`vma.timeout.initiating`",
         [NX_LIMIT_LISTENING] = "`vma.timeout.listening`",
         [NX_LIMIT_SUSPENDING] = "`vma.timeout.suspending`",
+        [NX_LIMIT_FRESH] = "0.3 s",
         [NX_LIMIT_SETTLING] = "0.5 s",
         [NX_LIMIT_STOPPING] = "`vma.timeout.stopping`",
     };

@@ -16,6 +16,7 @@ enum nx_state {
     NX_STARTING,     /* the process runs, its port does not listen yet */
     NX_LISTENING,    /* a fresh agent waits for its first stream; it exits when that fails */
     NX_CONNECTING,   /* the first stream is there, the display not yet */
+    NX_FRESH,        /* a person sees the desktop, for a moment only: see the table */
     NX_CONNECTED,    /* a person sees the desktop */
     NX_CUTTING,      /* the stream was ended, the agent has not said so yet */
     NX_SUSPENDING,   /* the agent says that it suspends */
@@ -77,6 +78,7 @@ enum nx_limit {
     NX_LIMIT_INITIATING,
     NX_LIMIT_LISTENING,
     NX_LIMIT_SUSPENDING,
+    NX_LIMIT_FRESH,
     NX_LIMIT_SETTLING,
     NX_LIMIT_STOPPING,
     NX_LIMIT_MAX

@@ -18,6 +18,7 @@
 #define LOG_FILE QVD_LOGDIR "/qvd-nxagent.log"
 #define LOG_MAX (4 << 20)
 #define PREPARING_MS 120000
+#define FRESH_MS 300
 #define SETTLING_MS 500
 #define STATE_HOOKS_MAX 4
 
@@ -72,6 +73,8 @@ static uint64_t limit_ms(const struct session *s, enum nx_state state)
         return conf_ms(s->conf, "vma.timeout.listening");
     case NX_LIMIT_SUSPENDING:
         return conf_ms(s->conf, "vma.timeout.suspending");
+    case NX_LIMIT_FRESH:
+        return FRESH_MS;
     case NX_LIMIT_SETTLING:
         return SETTLING_MS;
     case NX_LIMIT_STOPPING:
@@ -125,7 +128,7 @@ static void set_state(struct session *s, enum nx_state state, enum nx_event even
         s->hup_out = s->stream_lost = false;
         ev_defer(s->loop, &s->bury);
     }
-    if (old != state && state == NX_CONNECTED)
+    if (old != state && state == NX_FRESH)
         run_state_hook(s, "connected");
     if (old != state && state == NX_SUSPENDED && old != NX_WAKING)
         run_state_hook(s, "suspended");
@@ -443,7 +446,7 @@ void session_event(struct session *s, enum nx_event event)
     if (nx_step(s->state, event, &action, &next) > 0)
         return;
     if (event == NX_EV_LIMIT && nx_limit_of(s->state) != NX_LIMIT_LISTENING &&
-        nx_limit_of(s->state) != NX_LIMIT_SETTLING)
+        nx_limit_of(s->state) != NX_LIMIT_SETTLING && nx_limit_of(s->state) != NX_LIMIT_FRESH)
         tell_limit(s);
     act_before(s, action);
     set_state(s, next, event);

@@ -131,14 +131,17 @@ static void test_lives(void **state)
 {
     static const struct life lives[] = {
         {"Spl",             NX_LISTENING  },
-        {"Splau",           NX_CONNECTED  },
+        {"Splau",           NX_FRESH      },
+        {"SplauS",          NX_FRESH      }, /* an order waits */
+        {"SplauC",          NX_FRESH      },
+        {"Splaut",          NX_CONNECTED  },
         {"Splauxsd",        NX_SUSPENDED  }, /* the client has gone */
         {"SplausdSprl",     NX_RELISTENING},
-        {"SplausdSprlau",   NX_CONNECTED  },
-        {"SplauSxsdSprl",   NX_RELISTENING}, /* takeover */
+        {"SplausdSprlaut",  NX_CONNECTED  },
+        {"SplautSxsdSprl",  NX_RELISTENING}, /* takeover */
         {"SplauxSsdSprl",   NX_RELISTENING}, /* takeover while the stream breaks */
-        {"SplauSsyrl",      NX_RELISTENING}, /* our HUP came too late and woke it up */
-        {"SplauSsyt",       NX_SUSPENDED  },
+        {"SplautSsyrl",     NX_RELISTENING}, /* our HUP came too late and woke it up */
+        {"SplautSsyt",      NX_SUSPENDED  },
         {"SplausdSprlaxsd", NX_SUSPENDED  }, /* a dial given up */
         {"SplausdSprlt",    NX_CUTTING    }, /* nobody came */
         {"SplausdSprltxsd", NX_SUSPENDED  },
@@ -155,7 +158,7 @@ static void test_lives(void **state)
         {"Spttg",           NX_STOPPED    },
         {"SplauE",          NX_STOPPING   },
         {"SplausdSprlEd",   NX_STOPPING   }, /* TERM only made it suspend */
-        {"SplauCxsd",       NX_SUSPENDED  },
+        {"SplautCxsd",      NX_SUSPENDED  },
         {"SplausdSf",       NX_SUSPENDED  }, /* a hook refuses: the windows stay */
         {"SplausdSpt",      NX_SUSPENDED  }, /* it does not wake up: the windows stay */
     };
@@ -178,6 +181,7 @@ static void test_x_states(void **state)
         {NX_STARTING,    "starting"    },
         {NX_LISTENING,   "listening"   },
         {NX_RELISTENING, "listening"   },
+        {NX_FRESH,       "connected"   },
         {NX_CONNECTED,   "connected"   },
         {NX_SUSPENDING,  "suspending"  },
         {NX_SUSPENDED,   "suspended"   },
