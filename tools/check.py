@@ -26,6 +26,8 @@ from qvdfarm.farm import Farm  # noqa: E402  pylint: disable=wrong-import-positi
 START = time.monotonic()
 E2E_LIMIT = 45 * 60
 FUZZ_SECONDS = 60
+# So many failed cases of the end-to-end tests get a second run of their files, in CI only.
+UNSTEADY_MAX = 4
 
 
 def say(text):
@@ -200,19 +202,28 @@ def part_replay(tally):
         meson_tests(tally, 'check', ['fuzz-replay'])
 
 
-def read_pytest(tally, path):
+def read_pytest(path):
+    """name -> (what broke it or None, why it was skipped or None, its file), of each case."""
+    cases = {}
     for case in ElementTree.parse(path).getroot().iter('testcase'):
         name = f'{case.get("classname")}.{case.get("name")}'
         if case.get('file'):
             name = f'{case.get("file")}::{case.get("name")}'
         broken = case.find('failure') if case.find('failure') is not None else case.find('error')
-        if broken is not None:
-            # pytest has told the rest on its own output.
-            tally.fail(name, broken.get('message') or '')
-        elif case.find('skipped') is not None:
-            tally.skip(name, case.find('skipped').get('message') or '')
+        skipped = case.find('skipped')
+        cases[name] = (None if broken is None else broken.get('message') or 'failed',
+                       None if skipped is None else skipped.get('message') or '',
+                       case.get('file'))
+    return cases
+
+
+def tell_pytest(tally, cases):
+    """Counts the cases; pytest has told the rest on its own output."""
+    for name, (broken, skipped, _) in cases.items():
+        if skipped is not None and broken is None:
+            tally.skip(name, skipped)
         else:
-            tally.ok()
+            tally.case(name, broken)
 
 
 def remove_farms(folder):
@@ -233,14 +244,33 @@ def part_e2e(tally, only=None):
     tally.case('install', out if status != 0 else None)
     if status != 0:
         return
+    status, cases = run_pytest(tally, destdir, only or ['tests/e2e'])
+    broken = [name for name, case in cases.items() if case[0]]
+    files = sorted({cases[name][2] for name in broken if cases[name][2]})
+    if os.environ.get('CI') and 0 < len(broken) <= UNSTEADY_MAX and len(files) == len(
+            {name.split('::')[0] for name in broken}):
+        # A gate must not stand or fall with one unlucky moment of a busy machine; at home it does.
+        say(f'{len(broken)} failed; their files once more: {" ".join(files)}')
+        status, again = run_pytest(tally, destdir, files)
+        for name in broken:
+            if name in again and not again[name][0]:
+                print(f'UNSTEADY {name}: failed once, then passed: {cases[name][0]}', flush=True)
+        cases.update(again)
+    tell_pytest(tally, cases)
+    if not cases or status not in (0, 1):
+        tally.fail('e2e: pytest', f'pytest ended with status {status}')
+
+
+def run_pytest(tally, destdir, selection):
+    """Its exit status and its cases."""
     report = os.path.join(TOP, 'build', 'check', 'e2e.xml')
     with contextlib.suppress(FileNotFoundError):
         os.unlink(report)
     command = ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-rN', '--tb=short',
-               '--durations=15', '-o', 'junit_family=xunit1', f'--junitxml={report}',
-               *(only or ['tests/e2e'])]
+               '--durations=15', '-o', 'junit_family=xunit1', f'--junitxml={report}', *selection]
     farms = tempfile.mkdtemp(prefix='qvd-check-', dir='/var/tmp')
     os.chmod(farms, 0o755)
+    status = None
     process = subprocess.Popen(command, cwd=TOP, stdin=subprocess.DEVNULL,
                                start_new_session=True,
                                env=environment(QVD_TREE=destdir, QVD_TEST_DIR=farms,
@@ -259,10 +289,7 @@ def part_e2e(tally, only=None):
         tally.fail('e2e: time limit', f'not done within {E2E_LIMIT} s')
     finally:
         remove_farms(farms)
-    if os.path.exists(report):
-        read_pytest(tally, report)
-    if not os.path.exists(report) or status not in (0, 1):
-        tally.fail('e2e: pytest', f'pytest ended with status {status}')
+    return status, read_pytest(report) if os.path.exists(report) else {}
 
 
 def part_asan(tally):
