@@ -146,15 +146,11 @@ enum admin_status store_admin_create(struct db *db, const struct admin_resource 
                                      const struct db_param *extra, admin_done_fn *fn, void *arg,
                                      struct qvd_error *err)
 {
-    enum admin_status st = admin_check_right(r, who, err);
-    struct admin_call *c = st == ADMIN_OK ? admin_call_new(r, arg) : NULL;
+    struct admin_call *c = NULL;
+    enum admin_status st = admin_call_begin(r, who, arg, &c, err);
 
     if (st != ADMIN_OK)
         return st;
-    if (!c) {
-        qvd_error_set(err, ADMIN_AWAY, "out of memory");
-        return ADMIN_AWAY;
-    }
     c->fn.done = fn;
     (void)sql_param(c->sql, DB_INT(tenant));
     for (const struct db_param *p = extra; p && p->kind != DB_KIND_END; p++)
@@ -202,15 +198,11 @@ enum admin_status store_admin_edit(struct db *db, const struct admin_resource *r
                                    const struct admin_value *values, size_t n, admin_done_fn *fn,
                                    void *arg, struct qvd_error *err)
 {
-    enum admin_status st = admin_check_right(r, who, err);
-    struct admin_call *c = st == ADMIN_OK ? admin_call_new(r, arg) : NULL;
+    struct admin_call *c = NULL;
+    enum admin_status st = admin_call_begin(r, who, arg, &c, err);
 
     if (st != ADMIN_OK)
         return st;
-    if (!c) {
-        qvd_error_set(err, ADMIN_AWAY, "out of memory");
-        return ADMIN_AWAY;
-    }
     c->fn.done = fn;
     c->id = id;
     sql_add(c->sql, "WITH o AS (SELECT %s AS id FROM %s WHERE %s = $%u", r->key, r->from, r->key,
@@ -246,15 +238,11 @@ enum admin_status store_admin_delete(struct db *db, const struct admin_resource 
                                      const struct admin_who *who, int64_t id, admin_done_fn *fn,
                                      void *arg, struct qvd_error *err)
 {
-    enum admin_status st = admin_check_right(r, who, err);
-    struct admin_call *c = st == ADMIN_OK ? admin_call_new(r, arg) : NULL;
+    struct admin_call *c = NULL;
+    enum admin_status st = admin_call_begin(r, who, arg, &c, err);
 
     if (st != ADMIN_OK)
         return st;
-    if (!c) {
-        qvd_error_set(err, ADMIN_AWAY, "out of memory");
-        return ADMIN_AWAY;
-    }
     c->fn.done = fn;
     c->id = id;
     sql_add(c->sql, "WITH o AS (SELECT %s AS id, ", r->key);

@@ -47,6 +47,10 @@ struct admin_call {
     size_t n_refs;
 };
 must_check struct admin_call *admin_call_new(const struct admin_resource *r, void *arg);
+/* For who, if he may ask for that resource. ADMIN_OK and *ret_call; else a status with err. */
+must_check enum admin_status admin_call_begin(const struct admin_resource *r,
+                                              const struct admin_who *who, void *arg,
+                                              struct admin_call **ret_call, struct qvd_error *err);
 struct admin_call *admin_call_free(struct admin_call *c);
 static inline void admin_call_free_p(struct admin_call **c)
 {
@@ -56,6 +60,3 @@ static inline void admin_call_free_p(struct admin_call **c)
  * freed. */
 must_check enum admin_status admin_call_send(struct db *db, struct admin_call *c, unsigned flags,
                                              db_done_fn *done, struct qvd_error *err);
-/* Farm-wide things are the superadministrators'. */
-must_check enum admin_status admin_check_right(const struct admin_resource *r,
-                                               const struct admin_who *who, struct qvd_error *err);

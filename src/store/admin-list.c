@@ -118,15 +118,11 @@ enum admin_status store_admin_list(struct db *db, const struct admin_resource *r
                                    const struct admin_who *who, const struct admin_query *q,
                                    admin_list_fn *fn, void *arg, struct qvd_error *err)
 {
-    enum admin_status st = admin_check_right(r, who, err);
-    struct admin_call *c = st == ADMIN_OK ? admin_call_new(r, arg) : NULL;
+    struct admin_call *c = NULL;
+    enum admin_status st = admin_call_begin(r, who, arg, &c, err);
 
     if (st != ADMIN_OK)
         return st;
-    if (!c) {
-        qvd_error_set(err, ADMIN_AWAY, "out of memory");
-        return ADMIN_AWAY;
-    }
     c->fn.list = fn;
     /* The same conditions twice; their parameters too, which costs nothing worth a trick. */
     sql_add(c->sql, "SELECT t.n, l.o FROM (SELECT count(*) AS n");

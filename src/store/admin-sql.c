@@ -291,11 +291,28 @@ enum admin_status admin_call_send(struct db *db, struct admin_call *c, unsigned 
     return ADMIN_AWAY;
 }
 
-enum admin_status admin_check_right(const struct admin_resource *r, const struct admin_who *who,
-                                    struct qvd_error *err)
+/* Farm-wide things are the superadministrators'. */
+static enum admin_status check_right(const struct admin_resource *r, const struct admin_who *who,
+                                     struct qvd_error *err)
 {
     if (r->tenant || who->tenant_id == 0)
         return ADMIN_OK;
     qvd_error_set(err, ADMIN_FORBIDDEN, "%s: only superadministrators (of tenant *) may", r->text);
     return ADMIN_FORBIDDEN;
+}
+
+enum admin_status admin_call_begin(const struct admin_resource *r, const struct admin_who *who,
+                                   void *arg, struct admin_call **ret_call, struct qvd_error *err)
+{
+    enum admin_status st = check_right(r, who, err);
+
+    if (st != ADMIN_OK)
+        return st;
+    struct admin_call *c = admin_call_new(r, arg);
+    if (!c) {
+        qvd_error_set(err, ADMIN_AWAY, "out of memory");
+        return ADMIN_AWAY;
+    }
+    *ret_call = c;
+    return ADMIN_OK;
 }
