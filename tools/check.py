@@ -19,7 +19,9 @@ import xml.etree.ElementTree as ElementTree
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, 'tools'))
+sys.path.insert(0, os.path.join(TOP, 'tests', 'lib'))
 
+import edges  # noqa: E402  pylint: disable=wrong-import-position
 import lint  # noqa: E402  pylint: disable=wrong-import-position
 from qvdfarm.farm import Farm  # noqa: E402  pylint: disable=wrong-import-position
 
@@ -244,6 +246,15 @@ def part_e2e(tally, only=None):
     tally.case('install', out if status != 0 else None)
     if status != 0:
         return
+    edges_dir = tempfile.mkdtemp(prefix='qvd-edges-', dir='/var/tmp')
+    try:
+        e2e_tests(tally, destdir, only, edges_dir)
+    finally:
+        shutil.rmtree(edges_dir, ignore_errors=True)
+
+
+def e2e_tests(tally, destdir, only, edges_dir):
+    os.environ['QVD_TEST_EDGES'] = edges_dir
     status, cases = run_pytest(tally, destdir, only or ['tests/e2e'])
     broken = [name for name, case in cases.items() if case[0]]
     files = sorted({cases[name][2] for name in broken if cases[name][2]})
@@ -259,6 +270,19 @@ def part_e2e(tally, only=None):
     tell_pytest(tally, cases)
     if not cases or status not in (0, 1):
         tally.fail('e2e: pytest', f'pytest ended with status {status}')
+    if not only:
+        tell_edges(tally, edges.collected(edges_dir))
+
+
+def tell_edges(tally, seen):
+    """Each row of the tables must have been taken by some test."""
+    for table in edges.PAGES:
+        rows = edges.table_rows(table)
+        missing, strange = edges.missing(table, seen), edges.unknown(table, seen)
+        say(f'rows of the table of {table} taken: {len(rows) - len(missing)} of {len(rows)}')
+        text = ''.join(f'never taken: {" | ".join(row)}\n' for row in missing)
+        text += ''.join(f'not in the page: {" | ".join(row)}\n' for row in strange)
+        tally.case(f'edges: {table}', text or None)
 
 
 def run_pytest(tally, destdir, selection):

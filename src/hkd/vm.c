@@ -85,6 +85,14 @@ static void set_state(struct vm *vm, enum vm_state state)
     vm_row_tell(vm);
 }
 
+/* One line for each row taken, with the cells of docs/vm-states.md: the tests count them. */
+static void tell_row(const struct vm *vm, const struct vm_transition *t)
+{
+    log_debug("[vm:%lld] row %s | %s | %s | %s", (long long)vm->id, vm_state_to_string(t->in),
+              vm_event_to_string(t->event), vm_guard_to_string(t->guard),
+              vm_state_to_string(t->next));
+}
+
 static void block(struct vm *vm, unsigned actions)
 {
     struct conf *c = vm->d->conf;
@@ -173,6 +181,7 @@ void vm_event(struct vm *vm, enum vm_event event, const char *why, ...)
                   (long long)vm->id);
         vm->lost = true;
     }
+    tell_row(vm, t);
     if (t->actions & VM_DO_BLOCK)
         block(vm, t->actions);
     /* Killed again in the same state: its limit begins anew. */

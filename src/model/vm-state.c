@@ -136,6 +136,14 @@ const char *vm_event_to_string(enum vm_event e)
     return (int)e >= 0 && e < VM_EV_MAX ? event_table[e] : NULL;
 }
 
+const char *vm_guard_to_string(unsigned guard)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(guard_names); i++)
+        if (guard_names[i].bit == guard)
+            return guard_names[i].name;
+    return "";
+}
+
 const char *vm_action_to_string(enum vm_action a)
 {
     for (size_t i = 0; i < ARRAY_SIZE(action_names); i++)
@@ -188,12 +196,8 @@ void vm_state_print(FILE *out)
     fputs("\n| state | event | if | what is done | next |\n|---|---|---|---|---|\n", out);
     for (size_t i = 0; i < ARRAY_SIZE(transitions); i++) {
         const struct vm_transition *t = &transitions[i];
-        const char *guard = "";
-
-        for (size_t g = 0; g < ARRAY_SIZE(guard_names); g++)
-            if (t->guard == guard_names[g].bit)
-                guard = guard_names[g].name;
-        fprintf(out, "| %s | %s | %s | ", state_table[t->in], event_table[t->event], guard);
+        fprintf(out, "| %s | %s | %s | ", state_table[t->in], event_table[t->event],
+                vm_guard_to_string(t->guard));
         print_actions(out, t->actions);
         fprintf(out, " | %s |\n", state_table[t->next]);
     }

@@ -57,6 +57,9 @@ enum vm_guard {
     VM_IF_ENDED_ITSELF = 8 /* the guest has powered off or wants to boot anew */
 };
 
+/* The name of one bit; "" of none. */
+const char *vm_guard_to_string(unsigned guard);
+
 /* What the owner then does, all bits of the row, in the order of their values. */
 enum vm_action {
     VM_DO_BLOCK_BOOT = 1,    /* block: it did not boot */

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+import edges
 import pytest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -139,6 +140,12 @@ class TestFarm(Farm):
             if not home:
                 shutil.rmtree(own_home, ignore_errors=True)
 
+    def destroy(self):
+        edges.collect(*(self.path('log', name) for name in os.listdir(self.path('log'))
+                        if name.endswith('.log'))
+                      if os.path.isdir(self.path('log')) else ())
+        super().destroy()
+
     def logs(self):
         """The ends of all logs, for the report of a failed test."""
         parts = []
@@ -153,7 +160,8 @@ def make_farm(options=None, **kwargs):
     options = dict(options or {})
     tree = installed_tree()
     folder = tempfile.mkdtemp(prefix='qvd-farm-', dir=BASE_DIR)
-    farm = TestFarm(folder, tree, settings=options.get('settings'),
+    # DEBUG: the rows of the state tables are counted from the logs.
+    farm = TestFarm(folder, tree, settings={'log.level': 'DEBUG', **options.get('settings', {})},
                     fsync=options.get('fsync', False), slots=options.get('slots', 2), **kwargs)
     try:
         farm.create()
