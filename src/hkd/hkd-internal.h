@@ -136,6 +136,8 @@ void vm_event(struct vm *vm, enum vm_event event, const char *why, ...) printf_l
 void vm_restore(struct vm *vm, const struct store_vm_row *row);
 /* Runs here although no row of this node tells of it: is ended. */
 void vm_restore_orphan(struct hkd *d, int64_t id);
+/* Its row is no longer this node's: ends it here by force, and nothing of it is told. */
+void vm_disown(struct vm *vm, const char *why);
 /* The limit of the present state begins anew, with another setting. */
 void vm_rearm(struct vm *vm, const char *key);
 

@@ -59,8 +59,8 @@ static void set_step(struct host *h, enum life_step step)
     db_cancel(h->request);
     h->request = NULL;
     h->step = step;
-    if (life_limit_ms(step))
-        ev_timer_arm(h->timer, life_limit_ms(step));
+    if (life_limit_key(step))
+        ev_timer_arm(h->timer, (uint64_t)conf_ms(h->d->conf, life_limit_key(step)));
     else
         ev_timer_disarm(h->timer);
     /* Last: it may go on to the next. */
@@ -98,11 +98,11 @@ static void on_timer(void *arg)
 {
     struct host *h = arg;
 
-    if (life_limit_ms(h->step))
+    if (life_limit_key(h->step))
         log_warning("node: %s: time is over", life_step_to_string(h->step));
     if (h->step == LIFE_NODE)
         h->code = 1;
-    event(h, life_limit_ms(h->step) ? LIFE_EV_LIMIT : LIFE_EV_AGAIN);
+    event(h, life_limit_key(h->step) ? LIFE_EV_LIMIT : LIFE_EV_AGAIN);
 }
 
 static void again_later(struct host *h, const char *why)
@@ -337,7 +337,6 @@ static void enter_stop_vms(struct host *h)
         event(h, LIFE_EV_REFUSED);
         return;
     }
-    ev_timer_arm(h->timer, (uint64_t)conf_ms(h->d->conf, "hkd.stop.timeout"));
     all_vms(h, VM_EV_STOP, "the node stops");
     host_vm_gone(h);
 }

@@ -188,7 +188,7 @@ static void abort_unseen(struct orders *o)
 
     while ((vm = map_next(o->d->vms, &at, NULL)))
         if (vm->seen < o->sweep && !vm->lost && !vm_row_busy(vm) && vm->state != VM_STOPPED)
-            vm_event(vm, VM_EV_ABORT, "no row of this node's");
+            vm_disown(vm, "no row of this node's");
 }
 
 static void end_orphans(struct hkd *d)

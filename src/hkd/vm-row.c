@@ -174,7 +174,7 @@ static void on_told(void *arg, const struct db_result *r)
         return;
     }
     if (!found) {
-        vm_event(vm, VM_EV_ABORT, "not this node's any more");
+        vm_disown(vm, "not this node's any more");
         return;
     }
     vm->alive = false;

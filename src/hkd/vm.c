@@ -176,11 +176,6 @@ void vm_event(struct vm *vm, enum vm_event event, const char *why, ...)
     }
     if (event == VM_EV_ALIVE)
         vm->alive = true;
-    if (event == VM_EV_ABORT && !vm->lost) {
-        log_error("[vm:%lld] its row is no longer this node's: it is ended here",
-                  (long long)vm->id);
-        vm->lost = true;
-    }
     tell_row(vm, t);
     if (t->actions & VM_DO_BLOCK)
         block(vm, t->actions);
@@ -189,6 +184,15 @@ void vm_event(struct vm *vm, enum vm_event event, const char *why, ...)
         vm_rearm(vm, vm_state_limit_key(t->in));
     set_state(vm, t->next);
     act(vm, t->actions);
+}
+
+void vm_disown(struct vm *vm, const char *why)
+{
+    if (!vm->lost)
+        log_error("[vm:%lld] its row is no longer this node's: it is ended here",
+                  (long long)vm->id);
+    vm->lost = true;
+    vm_event(vm, VM_EV_ABORT, "%s", why);
 }
 
 /* The rest of a run that no row tells of. */

@@ -4,19 +4,19 @@
 static const struct {
     const char *name;
     enum host_state shown;
-    uint64_t limit_ms;
+    const char *limit_key;
 } steps[LIFE_STEP_MAX] = {
   /* What asks the database has an answer within its deadline (db.h), and then asks again. */
-    [LIFE_SCHEMA] = {"schema",   HOST_STATE_INVALID, 0     },
-    [LIFE_SETTINGS] = {"settings", HOST_STATE_INVALID, 0     },
-    [LIFE_FIND] = {"find",     HOST_STATE_INVALID, 0     },
-    [LIFE_ENTER] = {"enter",    HOST_STARTING,      0     },
-    [LIFE_NODE] = {"node",     HOST_STARTING,      120000},
-    [LIFE_ADOPT] = {"adopt",    HOST_STARTING,      30000 },
-    [LIFE_RUN] = {"run",      HOST_RUNNING,       0     },
-    [LIFE_STOP_VMS] = {"stop_vms", HOST_STOPPING,      120000},
-    [LIFE_TIDY] = {"tidy",     HOST_STOPPING,      10000 },
-    [LIFE_LEAVE] = {"leave",    HOST_STOPPED,       5000  },
+    [LIFE_SCHEMA] = {"schema",   HOST_STATE_INVALID, NULL               },
+    [LIFE_SETTINGS] = {"settings", HOST_STATE_INVALID, NULL               },
+    [LIFE_FIND] = {"find",     HOST_STATE_INVALID, NULL               },
+    [LIFE_ENTER] = {"enter",    HOST_STARTING,      NULL               },
+    [LIFE_NODE] = {"node",     HOST_STARTING,      "hkd.start.timeout"},
+    [LIFE_ADOPT] = {"adopt",    HOST_STARTING,      "hkd.adopt.timeout"},
+    [LIFE_RUN] = {"run",      HOST_RUNNING,       NULL               },
+    [LIFE_STOP_VMS] = {"stop_vms", HOST_STOPPING,      "hkd.stop.timeout" },
+    [LIFE_TIDY] = {"tidy",     HOST_STOPPING,      "hkd.tidy.timeout" },
+    [LIFE_LEAVE] = {"leave",    HOST_STOPPED,       "hkd.leave.timeout"},
 };
 static const char *const event_table[LIFE_EV_MAX] = {
     [LIFE_EV_DONE] = "done", [LIFE_EV_AGAIN] = "again", [LIFE_EV_REFUSED] = "refused",
@@ -109,13 +109,21 @@ enum host_state life_shown(enum life_step s)
     return steps[s].shown;
 }
 
-uint64_t life_limit_ms(enum life_step s)
+const char *life_limit_key(enum life_step s)
 {
-    return steps[s].limit_ms;
+    return steps[s].limit_key;
 }
 
 void life_print(FILE *out)
 {
+    fputs("| step | the node's row says | limit |\n|---|---|---|\n", out);
+    for (int i = 0; i < LIFE_STEP_MAX; i++) {
+        const char *shown = host_state_to_string(steps[i].shown), *key = steps[i].limit_key;
+
+        fprintf(out, "| %s | %s | %s%s%s |\n", steps[i].name, shown ? shown : "", key ? "`" : "",
+                key ? key : "none", key ? "`" : "");
+    }
+    fputc('\n', out);
     fputs("| step | event | what is done | next | the node's row says |\n|---|---|---|---|---|\n",
           out);
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

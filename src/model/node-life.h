@@ -57,8 +57,8 @@ const struct life_row *life_rows(size_t *ret_n);
 
 /* What the node's row says in a step; HOST_STATE_INVALID: it has none yet. */
 enum host_state life_shown(enum life_step s);
-/* How long a step may take; 0: for ever. LIFE_STOP_VMS: hkd.stop.timeout instead. */
-uint64_t life_limit_ms(enum life_step s);
+/* The setting (a duration) that limits a step; NULL: it may take for ever. */
+const char *life_limit_key(enum life_step s);
 
 /* Prints the rows as docs/vm-states.md shows them. */
 void life_print(FILE *out);

@@ -95,8 +95,7 @@ static const struct vm_transition transitions[] = {
     {VM_STOPPING_1, VM_EV_ABORT,       0,                  VM_DO_KILL,                       VM_ZOMBIE_2  },
     {VM_STOPPING_1, VM_EV_LIMIT,       0,                  VM_DO_TERM,                       VM_ZOMBIE_1  },
     {VM_STOPPING_1, VM_EV_EXITED,      0,                  VM_DO_FINISH,                     VM_STOPPED   },
-    {VM_STOPPING_1, VM_EV_FOUND,       VM_IF_HAS_VMA,      VM_DO_POWEROFF,                   VM_STOPPING_1},
-    {VM_STOPPING_1, VM_EV_FOUND,       0,                  VM_DO_TERM,                       VM_ZOMBIE_1  },
+    {VM_STOPPING_1, VM_EV_FOUND,       0,                  VM_DO_POWEROFF,                   VM_STOPPING_1},
     {VM_STOPPING_1, VM_EV_GONE,        0,                  VM_DO_FINISH,                     VM_STOPPED   },
 
     {VM_STOPPING_2, VM_EV_ABORT,       0,                  VM_DO_KILL,                       VM_ZOMBIE_2  },

@@ -29,14 +29,14 @@ const char *vm_state_to_wire(enum vm_state s);
 bool vm_state_matches(enum vm_state s, const char *word);
 
 enum vm_event {
-    VM_EV_START,       /* ordered, by the database or by a guest that rebooted */
-    VM_EV_STOP,        /* ordered, or hkd ends its VMs */
-    VM_EV_ABORT,       /* the row is no longer this node's: make an end without asking */
-    VM_EV_TURN,        /* a place in the line of starts is free */
-    VM_EV_FAILED,      /* the launch was refused: nothing was begun */
-    VM_EV_STARTED,     /* the hypervisor runs the guest's first process */
-    VM_EV_READY,       /* the VMA says that it listens: an event, not yet believed */
-    VM_EV_ALIVE,       /* the VMA has answered with the VM's key */
+    VM_EV_START,   /* ordered, by the database or by a guest that rebooted */
+    VM_EV_STOP,    /* ordered, or hkd ends its VMs */
+    VM_EV_ABORT,   /* the row is no longer this node's, or hkd cannot wait: end it without asking */
+    VM_EV_TURN,    /* a place in the line of starts is free */
+    VM_EV_FAILED,  /* the launch was refused: nothing was begun */
+    VM_EV_STARTED, /* the hypervisor runs the guest's first process */
+    VM_EV_READY,   /* the VMA says that it listens: an event, not yet believed */
+    VM_EV_ALIVE,   /* the VMA has answered with the VM's key */
     VM_EV_UNREACHABLE, /* it has not */
     VM_EV_DEAD,        /* it has not for too long */
     VM_EV_ANSWERED,    /* the VMA has taken the order to power off */

@@ -106,6 +106,12 @@ def wait_host(farm, wanted, timeout=20):
     wait_until(lambda: host(farm)['state'] == wanted, timeout, f'the node to be {wanted}')
 
 
+def wait_host_named(farm, name, wanted, timeout=20):
+    sql = ('SELECT r.state FROM hosts h JOIN host_runtimes r ON r.host_id = h.id'
+           f" WHERE h.name = '{name}'")
+    wait_until(lambda: farm.psql(sql) == [[wanted]], timeout, f'{name} to be {wanted}')
+
+
 def log(farm):
     with open(farm.path('log/hkd.log'), encoding='utf-8', errors='replace') as f:
         return f.read()

@@ -156,7 +156,7 @@ static void test_node_life(void **state)
 
         assert_int_equal(life_step_from_string(life_step_to_string(s)), s);
         assert_non_null(life_row(s, LIFE_EV_STOP));
-        if (life_limit_ms(s))
+        if (life_limit_key(s))
             assert_non_null(life_row(s, LIFE_EV_LIMIT));
         else
             assert_non_null(life_row(s, LIFE_EV_AGAIN));
