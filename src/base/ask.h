@@ -12,3 +12,5 @@
  * (INT, TERM, HUP or QUIT; it is delivered once the terminal is as it was), or out of memory. Reads
  * byte by byte: what follows the line stays in stdin. */
 must_check char *ask_secret(const char *prompt);
+/* The same with echo; the prompt is always shown. */
+must_check char *ask_text(const char *prompt);

@@ -5,7 +5,8 @@
  *   client.c    settings, states, the end          trust.c     who is trusted
  *   connect.c   from a host's name to a connection  resolve.c   names, in a thread
  *   request.c   list, stop, connect; refusals      params.c    what connect_to_vm is told
- *   session.c   nxproxy and the relay              loop.c      the loop's public cover
+ *   session.c   nxproxy and the relay              again.c     after a cut
+ *   nxdir.c     nxproxy's private folder           loop.c      the loop's public cover
  *   display.c   the X display                      xauth.c     its name and cookie
  *   keyboard.c  its keyboard */
 
@@ -24,7 +25,7 @@
 struct resolver;
 
 /* What is wanted of the server next. */
-enum client_goal { GOAL_LIST, GOAL_STOP, GOAL_CONNECT };
+enum client_goal { GOAL_LIST, GOAL_STOP, GOAL_CONNECT, GOAL_ASK_END };
 
 /* A certificate that was accepted for now, or is asked about. */
 struct client_cert {
@@ -54,6 +55,15 @@ struct client_session {
     bool nx_ended_first, ended_by_us; /* us: by a signal */
 };
 
+/* Of a session that ended without our wish. */
+struct client_again {
+    uint64_t session; /* the server's number of the last one; 0: it does not number them */
+    bool active;      /* from the end on until the next is there */
+    unsigned attempts;
+    int64_t began; /* clock_ms() of the first cut; 0: none yet */
+    char why[160];
+};
+
 struct qvdclient {
     struct ev_loop *loop;
     const struct qvdclient_callbacks *cb;
@@ -74,6 +84,7 @@ struct qvdclient {
     struct http_client *http; /* then */
     bool reused;              /* the connection has answered before */
     bool retried;
+    bool down; /* ending, and only nxproxy may still be there */
     struct client_cert cert, accepted_now;
 
     struct wire_vm *vms;
@@ -82,6 +93,8 @@ struct qvdclient {
     struct client_display *display;
     char display_name[300]; /* what nxproxy is told */
     struct client_session session;
+    struct client_again again;
+    char run[17]; /* names this client to the server */
 
     enum qvdclient_result result;
     char text[400];
@@ -121,10 +134,28 @@ void client_session_start(struct qvdclient *c, struct stream *s);
 bool client_session_end(struct qvdclient *c);
 /* TERM, and KILL the next time. */
 void client_session_kill(struct qvdclient *c);
+/* Makes room for another session: cuts the relay and kills nxproxy, keeps the display. True: nothing
+ * is left; false: client_again_nx_gone() follows. */
+bool client_session_reset(struct qvdclient *c);
 /* At once and for good, nxproxy killed. */
 void client_session_drop(struct qvdclient *c);
 /* Is the program there? */
 bool client_session_possible(struct qvdclient *c);
+
+/* again.c. May a cut session be made again? */
+bool client_again_possible(const struct qvdclient *c);
+/* The stream has ended: cut, or in good order, which is only asked about. */
+void client_again_begin(struct qvdclient *c, bool cut, const char *why);
+void client_again_nx_gone(struct qvdclient *c);
+void client_again_timer(struct qvdclient *c);
+void client_again_connected(struct qvdclient *c);
+/* c->text and *result are how it would end: true, it goes on trying; else they may have changed. */
+bool client_again_failed(struct qvdclient *c, enum qvdclient_result *result);
+
+/* nxdir.c: a private folder in the person's runtime folder, else in /tmp; sweeps what killed clients
+ * left. 0 or -errno. */
+must_check int client_dir_make(struct client_session *s);
+void client_dir_remove(struct client_session *s);
 
 /* trust.c */
 enum client_trust { TRUST_NO, TRUST_YES, TRUST_CHANGED };

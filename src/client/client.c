@@ -21,11 +21,12 @@ static const char *const state_table[QVDCLIENT_STATE_MAX] = {
     [QVDCLIENT_WAITING] = "waiting for the desktop",
     [QVDCLIENT_STARTING_NX] = "starting nxproxy",
     [QVDCLIENT_CONNECTED] = "connected",
+    [QVDCLIENT_RECONNECTING] = "connecting again",
     [QVDCLIENT_ENDING] = "ending",
     [QVDCLIENT_ENDED] = "ended",
 };
 
-enum value_type { VALUE_TEXT, VALUE_FLAG, VALUE_PORT, VALUE_GEOMETRY, VALUE_FINGERPRINT };
+enum value_type { VALUE_TEXT, VALUE_FLAG, VALUE_PORT, VALUE_SECONDS, VALUE_GEOMETRY, VALUE_FINGERPRINT };
 
 /* A setting is a row. */
 static const struct {
@@ -40,6 +41,7 @@ static const struct {
     [QVDCLIENT_RESTART] = {"0",        VALUE_FLAG       },
     [QVDCLIENT_GEOMETRY] = {"1024x768", VALUE_GEOMETRY   },
     [QVDCLIENT_FULLSCREEN] = {"0",        VALUE_FLAG       },
+    [QVDCLIENT_RECONNECT] = {"120",      VALUE_SECONDS    },
     [QVDCLIENT_LINK] = {"local",    VALUE_TEXT       },
     [QVDCLIENT_NXPROXY] = {"nxproxy",  VALUE_TEXT       },
 };
@@ -70,6 +72,8 @@ static bool value_ok(enum value_type type, const char *value)
         return strcmp(value, "0") == 0 || strcmp(value, "1") == 0;
     case VALUE_PORT:
         return str_to_i64(value, 1, 65535, &number) == 0;
+    case VALUE_SECONDS:
+        return str_to_i64(value, 0, 86400, &number) == 0;
     case VALUE_GEOMETRY:
         return sscanf(value, "%5ux%5u%c", &w, &h, &rest) == 2 && w >= 64 && h >= 64;
     case VALUE_FINGERPRINT:
@@ -171,6 +175,7 @@ void client_finished(struct qvdclient *c)
 
 static void take_down(struct qvdclient *c)
 {
+    c->down = true;
     ev_timer_disarm(c->timer);
     client_disconnect(c);
     wipe_password(c);
@@ -191,6 +196,8 @@ void client_end(struct qvdclient *c, enum qvdclient_result result, const char *f
     va_start(args, fmt);
     vsnprintf(c->text, sizeof c->text, fmt, args);
     va_end(args);
+    if (client_again_failed(c, &result))
+        return;
     c->result = result;
     client_set_state(c, QVDCLIENT_ENDING);
     client_later(c, take_down);
@@ -207,6 +214,8 @@ static void on_timer(void *arg)
         client_end(c, QVDCLIENT_SESSION, "%s did not start: %s",
                    client_option(c, QVDCLIENT_NXPROXY),
                    c->session.last_error[0] ? c->session.last_error : "no word from it");
+    } else if (c->state == QVDCLIENT_RECONNECTING) {
+        client_again_timer(c);
     } else if (c->state == QVDCLIENT_ENDING) {
         client_session_kill(c);
     }
@@ -289,10 +298,17 @@ static void begin(struct qvdclient *c)
 
 int qvdclient_start(struct qvdclient *c)
 {
+    uint8_t run[8] = {0};
+
     if (c->state != QVDCLIENT_IDLE && c->state != QVDCLIENT_ENDED)
         return -EBUSY;
     c->goal = GOAL_LIST;
-    c->retried = false;
+    c->retried = c->down = false;
+    c->again = (struct client_again){0};
+    /* Without it nothing is told apart that our user has not begun himself. */
+    if (random_bytes(run, sizeof run) < 0)
+        client_debug(c, "no random bytes");
+    hex_encode(run, sizeof run, c->run);
     c->accepted_now = (struct client_cert){0};
     c->session =
         (struct client_session){.dir_fd = -EBADF, .listen_fd = -EBADF, .errors_fd = -EBADF};
@@ -325,7 +341,10 @@ void qvdclient_finish(struct qvdclient *c)
 
 void qvdclient_stop(struct qvdclient *c)
 {
-    if (c->state == QVDCLIENT_CONNECTED)
+    bool was_there = c->state == QVDCLIENT_CONNECTED || c->again.active;
+
+    c->again.active = false;
+    if (was_there)
         client_end(c, QVDCLIENT_OK, "disconnected");
     else
         client_end(c, QVDCLIENT_CANCELLED, "given up");

@@ -8,6 +8,7 @@
 #include "client/client-internal.h"
 
 #define CONNECT_MS 20000
+#define ASK_END_MS 3000 /* a word more at the end is not worth a longer wait */
 #define ANSWER_MAX (4 * 1024 * 1024)
 
 static void try_next_address(struct qvdclient *c);
@@ -143,7 +144,7 @@ static void try_next_address(struct qvdclient *c)
                                    .addr_len = a->ai_addrlen,
                                    .tls = c->tls,
                                    .host = client_option(c, QVDCLIENT_HOST),
-                                   .limit_ms = CONNECT_MS};
+                                   .limit_ms = c->goal == GOAL_ASK_END ? ASK_END_MS : CONNECT_MS};
 
     c->next_address = a->ai_next;
     client_set_state(c, QVDCLIENT_CONNECTING);

@@ -53,6 +53,9 @@ int client_connect_target(struct qvdclient *c, struct buf *out)
         timezone = zone;
     }
     int r = buf_printf(out, WIRE_L7R_CONNECT "?id=%llu", (unsigned long long)c->vm_id);
+    if (r >= 0 && c->again.active)
+        r = buf_printf(out, "&%s=%llu", c->goal == GOAL_ASK_END ? WIRE_L7R_ENDED : WIRE_L7R_RESUME,
+                       (unsigned long long)c->again.session);
     if (r >= 0)
         r = put(out, "qvd.client.os", "linux");
     if (r >= 0)

@@ -8,43 +8,9 @@
 #include "base/str.h"
 #include "client/program.h"
 
-#define LINE_MAX_LEN 1024
-
 bool ask_possible(void)
 {
     return isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
-}
-
-/* Byte by byte: what was typed ahead belongs to the next question, not to a buffer. */
-static bool read_line(char *line, size_t size)
-{
-    size_t n = 0;
-    char c;
-
-    for (;;) {
-        ssize_t got = read(STDIN_FILENO, &c, 1);
-        if (got <= 0)
-            return false; /* the end, or a signal */
-        if (c == '\n')
-            break;
-        if (n + 1 < size)
-            line[n++] = c;
-    }
-    line[n] = '\0';
-    return true;
-}
-
-char *ask_line(const char *prompt, bool secret)
-{
-    char line[LINE_MAX_LEN] = "";
-
-    if (secret)
-        return ask_secret(prompt);
-    fprintf(stderr, "%s", prompt);
-    bool got = read_line(line, sizeof line);
-    if (!got)
-        fputc('\n', stderr);
-    return got ? strdup(line) : NULL;
 }
 
 /* In pairs, as other programs show it. */
@@ -69,7 +35,7 @@ enum qvdclient_answer ask_certificate(const struct qvdclient_certificate *cert)
             cert->issuer, cert->not_before, cert->not_after);
     show_fingerprint(cert->fingerprint);
     for (;;) {
-        char *line = ask_line("Accept it? (no, once, always) ", false);
+        char *line = ask_text("Accept it? (no, once, always) ");
         enum qvdclient_answer answer = QVDCLIENT_REJECT;
         bool known = true;
         if (line && strcasecmp(line, "once") == 0)
@@ -165,7 +131,7 @@ uint64_t ask_vm(const struct qvdclient_vm *vms, size_t n)
 {
     show_table(stderr, vms, n);
     for (;;) {
-        char *line = ask_line("Which one? (id or name, empty to quit) ", false);
+        char *line = ask_text("Which one? (id or name, empty to quit) ");
         if (!line || !*line) {
             free(line);
             return 0;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/ask.h"
 #include "base/log.h"
 
 static struct qvdclient_loop *signal_loop;
@@ -62,7 +63,7 @@ static void on_password(void *arg)
         fprintf(stderr, "qvdclient: no password: give it by --password-file, QVDPASSWORD or -w -, "
                         "or call me from a terminal\n");
     } else {
-        line = ask_line("Password: ", true);
+        line = ask_secret("Password: ");
     }
     qvdclient_answer_password(p->client, line);
     if (line)
@@ -100,6 +101,8 @@ static void on_certificate(void *arg, const struct qvdclient_certificate *cert)
     struct program *p = arg;
     bool allowed = true;
 
+    if (signalled)
+        return; /* the wake-up is on its way */
     for (size_t i = 0; i < cert->n_faults; i++)
         allowed = allowed && may_accept(p, cert->faults[i]);
     if (!allowed) {
@@ -121,6 +124,8 @@ static void on_vms(void *arg, const struct qvdclient_vm *vms, size_t n)
     struct program *p = arg;
     uint64_t id = 0;
 
+    if (signalled)
+        return;
     if (p->list) {
         show_vms(vms, n, p->json);
         qvdclient_finish(p->client);

@@ -21,9 +21,6 @@ must_check int program_options(struct program *p, int argc, char **argv, int *re
 
 /* program-ask.c. There is a person to ask. */
 bool ask_possible(void);
-/* A line of the terminal; NULL when the person ended the input or a signal came. Free it (wiped, if
- * secret). */
-must_check char *ask_line(const char *prompt, bool secret);
 enum qvdclient_answer ask_certificate(const struct qvdclient_certificate *cert);
 /* 0 when none was chosen. */
 uint64_t ask_vm(const struct qvdclient_vm *vms, size_t n);

@@ -67,6 +67,7 @@ enum qvdclient_option {
     QVDCLIENT_KEY_FILE,
     QVDCLIENT_VM,         /* id or name of the machine to connect to; unset: vms() chooses */
     QVDCLIENT_RESTART,    /* 0; 1: the machine is stopped first */
+    QVDCLIENT_RECONNECT,  /* 120: seconds for which a cut session is made again; 0: never */
     QVDCLIENT_DISPLAY,    /* X display; $DISPLAY */
     QVDCLIENT_GEOMETRY,   /* 1024x768 */
     QVDCLIENT_FULLSCREEN, /* 0 */
@@ -91,6 +92,7 @@ enum qvdclient_state {
     QVDCLIENT_WAITING,     /* for the desktop; progress() tells */
     QVDCLIENT_STARTING_NX, /* the desktop is there, nxproxy starts */
     QVDCLIENT_CONNECTED,
+    QVDCLIENT_RECONNECTING, /* the line was cut; then RESOLVING and so on once more */
     QVDCLIENT_ENDING,
     QVDCLIENT_ENDED,
     QVDCLIENT_STATE_MAX
@@ -109,6 +111,7 @@ enum qvdclient_result {
     QVDCLIENT_UNAVAILABLE = 8, /* the server or the machine cannot now */
     QVDCLIENT_SESSION = 9,     /* the session broke off, or nxproxy failed */
     QVDCLIENT_CANCELLED = 10,  /* by qvdclient_stop(), before the desktop was there */
+    QVDCLIENT_TAKEN = 11,      /* the session was taken over by another client */
 };
 
 struct qvdclient_certificate {
@@ -142,6 +145,9 @@ struct qvdclient_callbacks {
     void (*vms)(void *arg, const struct qvdclient_vm *vms, size_t n);
     /* What the server does, in its words. */
     void (*progress)(void *arg, const char *text);
+    /* The line was cut (why), or an attempt to make it again failed: the next, the attempt-th, begins
+     * in delay_ms. qvdclient_stop() ends the attempts. The desktop goes on meanwhile. */
+    void (*reconnecting)(void *arg, const char *why, unsigned attempt, unsigned delay_ms);
     /* For a log: nothing in it is secret. */
     void (*debug)(void *arg, const char *text);
     void (*ended)(void *arg, enum qvdclient_result result, const char *text);

@@ -8,12 +8,14 @@
 #include "http/uri.h"
 
 #define LIST_MS 30000
+#define ASK_END_MS 5000
 #define WAIT_MS 330000 /* the server tells progress within its own limit of a start, 270 s */
 
 static const enum qvdclient_state state_of_goal[] = {
     [GOAL_LIST] = QVDCLIENT_LISTING,
     [GOAL_STOP] = QVDCLIENT_STOPPING_VM,
     [GOAL_CONNECT] = QVDCLIENT_WAITING,
+    [GOAL_ASK_END] = QVDCLIENT_RECONNECTING,
 };
 
 /* The first line of a body, fit to be shown: at most size - 1 bytes. */
@@ -45,13 +47,21 @@ static must_check int put_target(struct qvdclient *c, struct buf *out)
     case GOAL_STOP:
         return buf_printf(out, WIRE_L7R_STOP "?id=%llu", (unsigned long long)c->vm_id);
     case GOAL_CONNECT:
+    case GOAL_ASK_END:
         return client_connect_target(c, out);
     }
     return -EINVAL;
 }
 
+static uint64_t limit_of(enum client_goal goal)
+{
+    return goal == GOAL_LIST ? LIST_MS : goal == GOAL_ASK_END ? ASK_END_MS : WAIT_MS;
+}
+
 static must_check int send_request(struct qvdclient *c)
 {
+    bool upgrade = c->goal == GOAL_CONNECT || c->goal == GOAL_ASK_END;
+    char agent[64];
     _cleanup_(buf_done_p) struct buf target = {0};
     char *auth = authorization(c);
     int r = auth ? put_target(c, &target) : -ENOMEM;
@@ -59,6 +69,7 @@ static must_check int send_request(struct qvdclient *c)
     struct http_header headers[] = {
         {"Authorization", auth              },
         {"Accept",        "application/json"},
+        {"User-Agent",    agent             },
         {"Connection",    "Upgrade"         },
         {"Upgrade",       WIRE_L7R_UPGRADE  },
     };
@@ -66,9 +77,10 @@ static must_check int send_request(struct qvdclient *c)
                                           .target = path,
                                           .host = c->host_port,
                                           .headers = headers,
-                                          .n_headers = c->goal == GOAL_CONNECT ? 4 : 2,
-                                          .timeout_ms = c->goal == GOAL_LIST ? LIST_MS : WAIT_MS};
+                                          .n_headers = upgrade ? 5 : 3,
+                                          .timeout_ms = limit_of(c->goal)};
 
+    (void)snprintf(agent, sizeof agent, "qvdclient/%.30s (%s)", qvdclient_version(), c->run);
     r = path ? http_client_send(c->http, &request) : r < 0 ? r : -ENOMEM;
     if (auth)
         explicit_bzero(auth, strlen(auth));
@@ -206,6 +218,8 @@ static const struct {
     {403, QVDCLIENT_REFUSED,     "refused",                                                     true },
     {404, QVDCLIENT_NO_VM,       "the virtual machine is not there any more",                   false},
     {408, QVDCLIENT_UNAVAILABLE, "the virtual machine took too long",                           true },
+    {409, QVDCLIENT_TAKEN,       "your session was taken over by another connection",           false},
+    {410, QVDCLIENT_OK,          "the session has ended",                                       true },
     {422, QVDCLIENT_FAILED,      "the server misses a parameter",                               true },
     {426, QVDCLIENT_FAILED,      "the server wants another version of this client",             true },
     {429, QVDCLIENT_UNAVAILABLE, "too many attempts; try again later",                          false},
@@ -224,7 +238,9 @@ static void refused(struct qvdclient *c, int status, const char *body)
     for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
         if (refusals[i].status != status)
             continue;
-        if (refusals[i].server_text && line[0])
+        if (status == 409 || status == 410)
+            client_end(c, refusals[i].result, "%s", status == 410 && line[0] ? line : refusals[i].text);
+        else if (refusals[i].server_text && line[0])
             client_end(c, refusals[i].result, "%s: %s (%d)", refusals[i].text, line, status);
         else
             client_end(c, refusals[i].result, "%s (%d)", refusals[i].text, status);
@@ -291,6 +307,9 @@ static void on_upgraded(void *owner, const struct http_head *head, struct stream
         client_end(c, QVDCLIENT_UNREACHABLE, "%s switched protocols unasked", c->host_port);
         return;
     }
+    const char *number = http_head_get(head, WIRE_L7R_SESSION);
+    if (!number || str_to_u64(number, INT64_MAX, &c->again.session) < 0)
+        c->again.session = 0;
     client_session_start(c, s);
 }
 

@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* The desktop: nxproxy as a child that finds us by a unix socket in a private folder, and the relay
  * between it and the server. */
-#include <dirent.h>
 #include <fcntl.h>
-#include <ftw.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/str.h"
 #include "client/client-internal.h"
 
-#define DIR_PREFIX "qvdclient-"
-#define SWEEP_AGE_S 60
 #define NX_START_MS 30000
 #define NX_EOF_MS 700   /* its connection's end ends it as a rule */
 #define NX_TERM_MS 2000 /* then TERM, then KILL */
@@ -42,69 +37,8 @@ bool client_session_possible(struct qvdclient *c)
     return false;
 }
 
-/* --- the private folder ----------------------------------------------------------------------- */
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)remove(path);
-    return 0;
-}
-
-static void remove_tree(const char *path)
-{
-    (void)nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-static void remove_dir(struct client_session *s)
-{
-    if (s->dir[0])
-        remove_tree(s->dir);
-    s->dir[0] = '\0';
-    s->dir_fd = fd_close(s->dir_fd);
-}
-
-/* Folders of clients that were killed: ours, old, and not locked by a living one. */
-static void sweep(const char *base)
-{
-    DIR *dir = opendir(base);
-    char path[128];
-    struct stat st;
-
-    if (!dir)
-        return;
-    for (struct dirent *e; (e = readdir(dir));) {
-        if (!str_starts(e->d_name, DIR_PREFIX) ||
-            str_format(path, sizeof path, "%s/%s", base, e->d_name) < 0)
-            continue;
-        _cleanup_(close_p) int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() ||
-            time(NULL) - st.st_mtime < SWEEP_AGE_S || flock(fd, LOCK_EX | LOCK_NB) < 0)
-            continue;
-        remove_tree(path);
-    }
-    closedir(dir);
-}
-
-/* In the person's runtime folder, else /tmp: short enough for a socket's name, and without what
- * would end a value of an NX option. */
-static must_check int make_dir(struct client_session *s)
-{
-    const char *base = getenv("XDG_RUNTIME_DIR");
-
-    if (!base || base[0] != '/' || strlen(base) > 60 || strpbrk(base, ",:= ") ||
-        access(base, W_OK | X_OK) < 0)
-        base = "/tmp";
-    sweep(base);
-    if (str_format(s->dir, sizeof s->dir, "%s/" DIR_PREFIX "XXXXXX", base) < 0)
-        return -ENAMETOOLONG;
-    if (!mkdtemp(s->dir)) {
-        int r = -errno;
-        s->dir[0] = '\0';
-        return r;
-    }
-    s->dir_fd = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return s->dir_fd < 0 || flock(s->dir_fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
-}
+/* --- nxproxy's socket --------------------------------------------------------------------------
+ */
 
 static must_check int listen_there(struct client_session *s, char *path, size_t size)
 {
@@ -190,19 +124,33 @@ static void on_errors(void *arg, unsigned events)
     }
 }
 
-static void done_with_child(struct qvdclient *c)
+static void forget_nx(struct client_session *s)
+{
+    s->errors_io = ev_io_free(s->errors_io);
+    s->errors_fd = fd_close(s->errors_fd);
+    s->line_len = 0;
+    s->last_error[0] = '\0';
+    s->started_ms = 0;
+    s->nx_ended_first = s->ended_by_us = false;
+    client_dir_remove(s);
+}
+
+/* nxproxy has ended: did it fail? */
+static void judge(struct qvdclient *c)
 {
     struct client_session *s = &c->session;
+    bool quick = clock_ms() - s->started_ms < QUICK_MS;
+    char text[32];
 
-    if (s->nx_ended_first && s->child_status != 0 && !s->ended_by_us && c->result == QVDCLIENT_OK &&
-        clock_ms() - s->started_ms < QUICK_MS) {
-        c->result = QVDCLIENT_SESSION;
-        snprintf(c->text, sizeof c->text, "the desktop could not be shown: %s",
-                 s->last_error[0] ? s->last_error : "nxproxy failed");
-    }
-    ev_timer_disarm(c->timer);
-    (void)client_session_end(c);
-    client_finished(c);
+    if (!s->nx_ended_first || s->ended_by_us || c->result != QVDCLIENT_OK ||
+        s->child_status == 0 || (!quick && WIFEXITED(s->child_status)))
+        return;
+    c->result = QVDCLIENT_SESSION;
+    (void)snprintf(c->text, sizeof c->text, quick ? "the desktop could not be shown: %s%s%s"
+                                                  : "nxproxy crashed: %s%s%s",
+                   s->last_error[0] ? s->last_error : "nxproxy failed, ",
+                   s->last_error[0] ? ", " : "",
+                   ev_child_status_text(s->child_status, text, sizeof text));
 }
 
 static void on_child(void *arg, int status)
@@ -216,11 +164,17 @@ static void on_child(void *arg, int status)
     client_debug(c, "nxproxy ended: %s", ev_child_status_text(status, text, sizeof text));
     s->child = ev_child_free(s->child);
     s->child_status = status;
-    if (c->state == QVDCLIENT_STARTING_NX)
+    if (c->state == QVDCLIENT_RECONNECTING) {
+        forget_nx(s);
+        client_again_nx_gone(c);
+    } else if (c->state == QVDCLIENT_STARTING_NX) {
         client_end(c, QVDCLIENT_SESSION, "nxproxy failed: %s",
                    s->last_error[0] ? s->last_error : text);
-    else if (c->state == QVDCLIENT_ENDING && !s->relay && !s->server)
-        done_with_child(c);
+    } else if (c->state == QVDCLIENT_ENDING && c->down) {
+        ev_timer_disarm(c->timer);
+        if (client_session_end(c))
+            client_finished(c);
+    }
     /* While connected the relay sees its end too, and tells. */
 }
 
@@ -276,7 +230,11 @@ static void on_relay_done(void *owner, const struct stream_relay_stats *stats,
     client_debug(c, "session: %llu bytes in, %llu out: %s",
                  (unsigned long long)stats->bytes[STREAM_A],
                  (unsigned long long)stats->bytes[STREAM_B], why->text);
-    if (why->code && why->code != -ETIMEDOUT && !s->nx_ended_first)
+    /* Without TLS an end says nothing about its reason: the server knows. */
+    bool cut = (why->code && why->code != -ETIMEDOUT) || !c->tls;
+    if (!s->nx_ended_first && client_again_possible(c))
+        client_again_begin(c, cut, why->code ? why->text : "the connection was closed");
+    else if (why->code && why->code != -ETIMEDOUT && !s->nx_ended_first)
         client_end(c, QVDCLIENT_SESSION, "the connection to %s broke: %s", c->host_port, why->text);
     else if (!s->nx_ended_first && stats->bytes[STREAM_A] == 0)
         client_end(c, QVDCLIENT_SESSION, "%s ended the session before the desktop came",
@@ -306,7 +264,25 @@ static void on_listen(void *arg, unsigned events)
         return;
     }
     s->started_ms = clock_ms();
+    client_again_connected(c);
     client_set_state(c, QVDCLIENT_CONNECTED);
+}
+
+/* A line that is dead without a word is noticed within half a minute. */
+static void watch_line(struct stream *stream)
+{
+    static const struct {
+        int name, value;
+    } options[] = {
+        {TCP_KEEPIDLE,     10   },
+        {TCP_KEEPINTVL,    5    },
+        {TCP_KEEPCNT,      3    },
+        {TCP_USER_TIMEOUT, 25000},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+        (void)setsockopt(stream_fd(stream), IPPROTO_TCP, options[i].name, &options[i].value,
+                         sizeof(int));
 }
 
 void client_session_start(struct qvdclient *c, struct stream *stream)
@@ -316,8 +292,12 @@ void client_session_start(struct qvdclient *c, struct stream *stream)
     struct qvd_error err;
 
     s->server = stream;
+    watch_line(stream);
+    /* Servers that cannot tell a cut from an end are not known to say good-bye either. */
+    if (c->again.session)
+        stream_end_told(stream);
     client_set_state(c, QVDCLIENT_STARTING_NX);
-    int r = make_dir(s);
+    int r = client_dir_make(s);
     if (r >= 0)
         r = listen_there(s, path, sizeof path);
     if (r >= 0)
@@ -359,12 +339,25 @@ static void close_all(struct client_session *s)
 
 static void forget(struct qvdclient *c)
 {
+    c->display = client_display_free(c->display);
+    forget_nx(&c->session);
+}
+
+bool client_session_reset(struct qvdclient *c)
+{
     struct client_session *s = &c->session;
 
-    c->display = client_display_free(c->display);
-    s->errors_io = ev_io_free(s->errors_io);
-    s->errors_fd = fd_close(s->errors_fd);
-    remove_dir(s);
+    close_all(s);
+    ev_timer_disarm(c->timer);
+    if (!s->child) {
+        forget_nx(s);
+        return true;
+    }
+    /* What it shows is of the line that is no more. */
+    s->ended_by_us = true;
+    if (ev_child_pid(s->child) > 0)
+        (void)kill(-ev_child_pid(s->child), SIGKILL);
+    return false;
 }
 
 bool client_session_end(struct qvdclient *c)
@@ -373,6 +366,7 @@ bool client_session_end(struct qvdclient *c)
 
     close_all(s);
     if (!s->child) {
+        judge(c);
         forget(c);
         return true;
     }

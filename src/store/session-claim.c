@@ -17,7 +17,11 @@ static const char read_sql[] =
     " CASE WHEN r.takeovers_since > now() - $2 * interval '1 ms' THEN r.takeovers ELSE 0 END,"
     " o.memory, EXISTS (SELECT FROM vm_next_di n WHERE n.vm_id = v.id),"
     " h.name, hr.state, hr.blocked,"
-    " i.id IS NULL OR i.ok < now() - $3 * interval '1 ms'"
+    " i.id IS NULL OR i.ok < now() - $3 * interval '1 ms',"
+    " $4 > 0 AND EXISTS (SELECT FROM sessions s WHERE s.vm_id = v.id AND s.id > $4"
+    "  AND s.client IS DISTINCT FROM $5),"
+    " (SELECT s.client IS NOT DISTINCT FROM $5 FROM sessions s WHERE s.id = r.session_id),"
+    " (SELECT s.end_reason FROM sessions s WHERE s.id = $4 AND s.vm_id = v.id)"
     " FROM vms v JOIN vm_runtimes r ON r.vm_id = v.id JOIN osfs o ON o.id = v.osf_id"
     " LEFT JOIN hosts h ON h.id = r.host_id"
     " LEFT JOIN host_runtimes hr ON hr.host_id = r.host_id"
@@ -39,6 +43,9 @@ enum read_column {
     READ_HOST_STATE,
     READ_HOST_BLOCKED,
     READ_FORMER_GONE,
+    READ_RESUME_TAKEN,
+    READ_FORMER_OURS,
+    READ_RESUME_END,
 };
 /* What VMs on their way to a node will need is not yet in what its beat told. */
 static const char nodes_sql[] =
@@ -128,7 +135,21 @@ static void write_claim(struct claim *c, struct db_txn *t)
                  claimed, c);
 }
 
-/* The order: is there such a VM, is it his, is it blocked, where is it, was it taken too often. */
+/* May the session that broke off go on? */
+static bool resumable(struct claim *c, struct db_txn *t, const struct db_result *r)
+{
+    const char *end = db_str(r, 0, READ_RESUME_END);
+
+    if (!c->q.resume)
+        return true;
+    if (db_bool(r, 0, READ_RESUME_TAKEN))
+        refuse(c, t, STORE_CLAIM_TAKEN, NULL);
+    else if (c->q.ask || (end && c->q.final(end)))
+        refuse(c, t, STORE_CLAIM_ENDED, end);
+    return !c->decided;
+}
+
+/* The order: is there such a VM, is it his, did his session end for good, is it blocked, where is it, was it taken too often. */
 static bool allowed(struct claim *c, struct db_txn *t, const struct db_result *r)
 {
     const char *host = db_str(r, 0, READ_HOST_NAME);
@@ -140,6 +161,8 @@ static bool allowed(struct claim *c, struct db_txn *t, const struct db_result *r
     } else if ((uint64_t)db_int(r, 0, READ_USER) != c->q.user_id) {
         refuse(c, t, STORE_CLAIM_DENIED, NULL);
     }
+    if (!c->decided && !resumable(c, t, r))
+        return false;
     if (!c->decided && db_bool(r, 0, READ_BLOCKED))
         refuse(c, t, STORE_CLAIM_VM_BLOCKED, db_str(r, 0, READ_REASON));
     if (!c->decided && host && db_bool(r, 0, READ_HOST_BLOCKED))
@@ -165,7 +188,8 @@ static void read_vm(struct db_txn *t, void *arg, const struct db_result *r)
     c->result.former_instance = (uint64_t)db_int(r, 0, READ_INSTANCE);
     c->result.former_gone = db_bool(r, 0, READ_FORMER_GONE);
     c->takeovers = (unsigned)db_int(r, 0, READ_TAKEOVERS);
-    if (!c->session && c->result.former) {
+    /* Who comes back to what was his takes nothing over. */
+    if (!c->session && c->result.former && !(c->q.resume && db_bool(r, 0, READ_FORMER_OURS))) {
         if (c->takeovers >= c->q.takeover_max) {
             refuse(c, t, STORE_CLAIM_TAKEOVERS, NULL);
             return;
@@ -246,7 +270,8 @@ static void run(struct db_txn *t, void *arg)
     db_txn_query(t, lock_sql, DB_PARAMS(DB_ID((int64_t)q->vm_id)), NULL, NULL);
     db_txn_query(t, read_sql,
                  DB_PARAMS(DB_ID((int64_t)q->vm_id), DB_INT(q->takeover_window_ms),
-                           DB_INT(q->instance_timeout_ms)),
+                           DB_INT(q->instance_timeout_ms), DB_INT((int64_t)q->resume),
+                           DB_TEXT(q->client)),
                  read_vm, c);
     db_txn_query(t, nodes_sql, DB_NO_PARAMS, read_hosts, c);
 }

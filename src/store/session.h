@@ -26,11 +26,14 @@ struct store_claim_query {
     uint64_t instance;
     const char *source; /* the client's address, NULL: unknown */
     const char *client; /* at most 256 bytes */
+    uint64_t resume;    /* the session that this one goes on with; 0: none */
     int64_t tls_ms, auth_ms;
     unsigned takeover_max;
     int64_t takeover_window_ms;
     int64_t instance_timeout_ms; /* an instance that has not beaten for so long is gone */
     struct store_balance balance;
+    bool (*final)(const char *reason); /* is a session with that end over for good? */
+    bool ask; /* nothing is claimed, only resume's end told: STORE_CLAIM_TAKEN or _ENDED */
 };
 
 enum store_claim_outcome {
@@ -41,6 +44,8 @@ enum store_claim_outcome {
     STORE_CLAIM_HOST_BLOCKED, /* it runs on a node in maintenance */
     STORE_CLAIM_HOST_DOWN,    /* it runs on a node that is not running */
     STORE_CLAIM_TAKEOVERS,    /* too many within the window */
+    STORE_CLAIM_TAKEN,        /* another client has come since q.resume */
+    STORE_CLAIM_ENDED,        /* q.resume has ended for good; text: why */
     STORE_CLAIM_NO_NODE,      /* text tells by how much */
     STORE_CLAIM_NO_IMAGE,     /* no published image has its tag */
     STORE_CLAIM_FAILED,       /* the database: it may have been made all the same */

@@ -87,6 +87,12 @@ static int tls_finish(struct stream *s)
 const struct stream_ops stream_tls_ops = {
     .read = tls_read, .write = tls_write, .finish = tls_finish, .max_write = RECORD_MAX};
 
+void stream_end_told(struct stream *s)
+{
+    if (s->ssl)
+        SSL_clear_options(s->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
+}
+
 /* --- handshake ------------------------------------------------------------------------------ */
 
 static int add_fault(int ok, X509_STORE_CTX *ctx)

@@ -98,6 +98,10 @@ void stream_watch_hangup(struct stream *s, bool on);
 /* Puts bytes back in front: they come again as data, at the next turn. 0, -ENOMEM. */
 must_check int stream_unread(struct stream *s, const void *data, size_t len);
 
+/* TLS: an end that the peer has not told (close_notify) is a failure, closed() tells it; begins as
+ * an ordinary end. */
+void stream_end_told(struct stream *s);
+
 /* The answer to verify. */
 void stream_tls_accept(struct stream *s, bool accept);
 

@@ -25,6 +25,13 @@
 #define WIRE_L7R_INFO "X-QVD-VM-Info"
 #define WIRE_L7R_SLAVE_KEY "X-QVD-Slave-Key"
 #define WIRE_L7R_SLAVE_KEY_LEN 64 /* alphanumerics */
+/* With the 101: the session's number, for WIRE_L7R_RESUME. */
+#define WIRE_L7R_SESSION "X-QVD-Session"
+/* Parameters of connect_to_vm: the session that broke off and is to go on, or whose end is only
+ * asked about. Answered by 409 (taken over) or 410 (ended for good); without those, resume goes on
+ * as a connect. Sessions of the same User-Agent are one client's. */
+#define WIRE_L7R_RESUME "qvd.client.resume"
+#define WIRE_L7R_ENDED "qvd.client.ended"
 /* The name is followed by the hex of the variable's name; the value is base64. */
 #define WIRE_L7R_ENV_PREFIX "Auth-"
 

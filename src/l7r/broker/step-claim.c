@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* CLAIM: the one transaction that makes the VM this session's. UNCLAIM waits for its answer when
  * nobody wants it any more. */
+#include <string.h>
+
 #include "base/log.h"
+#include "base/str.h"
 #include "l7r/broker/broker-internal.h"
+#include "wire/l7r.h"
 
 static double chance(void *arg)
 {
@@ -29,6 +33,37 @@ void broker_notify_host(struct broker *b, uint64_t host_id, uint64_t vm_id)
     store_tell_api(b->db, "vm", (int64_t)vm_id);
 }
 
+/* Ends that were wanted: nobody comes back from them by himself. */
+static bool is_final(const char *reason)
+{
+    static const char *const final[] = {
+        "closed by the desktop",
+        "disconnected by an administrator",
+        "the virtual machine has stopped",
+        "the virtual machine was deleted",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(final); i++)
+        if (strcmp(final[i], reason) == 0)
+            return true;
+    return false;
+}
+
+/* The session that the client had, by that parameter; 0: none, or nonsense. */
+static uint64_t number_of(const struct session *s, const char *name)
+{
+    const char *at = s->params, *end = s->params + s->params_len;
+    uint64_t number = 0;
+
+    while (at < end) {
+        const char *value = at + strlen(at) + 1;
+        if (strcmp(at, name) == 0 && str_to_u64(value, INT64_MAX, &number) < 0)
+            number = 0;
+        at = value + strlen(value) + 1;
+    }
+    return number;
+}
+
 static enum session_event refused(struct session *s, const struct store_claim *c)
 {
     switch (c->outcome) {
@@ -45,6 +80,10 @@ static enum session_event refused(struct session *s, const struct store_claim *c
         return session_unavailable(s, "its node is not running");
     case STORE_CLAIM_TAKEOVERS:
         return session_unavailable(s, "it was taken over too often in a short time");
+    case STORE_CLAIM_TAKEN:
+        return session_refuse(s, 409, "Your session was taken over by another connection");
+    case STORE_CLAIM_ENDED:
+        return session_refuse(s, 410, "The session has ended%s%s", c->text[0] ? ": " : "", c->text);
     case STORE_CLAIM_NO_NODE:
         return session_unavailable(s, "no node has room for it");
     case STORE_CLAIM_NO_IMAGE:
@@ -96,12 +135,16 @@ static void answered(void *arg, const struct store_claim *c)
 enum session_event step_claim(struct session *s)
 {
     struct broker *b = s->broker;
+    uint64_t asked = number_of(s, WIRE_L7R_ENDED);
     struct store_claim_query q = {
         .vm_id = s->vm_id,
         .user_id = s->user_id,
         .instance = b->instance,
         .source = s->source,
         .client = s->client,
+        .resume = asked ? asked : number_of(s, WIRE_L7R_RESUME),
+        .ask = asked != 0,
+        .final = is_final,
         .tls_ms = s->phases.tls < 0 ? 0 : s->phases.tls,
         .auth_ms = s->phases.auth < 0 ? 0 : s->phases.auth,
         .takeover_max = (unsigned)conf_int(b->conf, "l7r.takeover.max"),

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "l7r/broker/broker-internal.h"
+#include "wire/l7r.h"
 #include "wire/vma.h"
 
 #define RETRY_MS 500
@@ -20,7 +21,8 @@ static must_check int set_client_params(const struct session *s, struct wire_par
         const char *value = at + strlen(at) + 1;
         if (value >= end)
             return -EBADMSG;
-        int r = wire_params_set(p, at, value);
+        bool ours = strcmp(at, WIRE_L7R_RESUME) == 0 || strcmp(at, WIRE_L7R_ENDED) == 0;
+        int r = ours ? 0 : wire_params_set(p, at, value);
         /* A name or value that the agent would not take is not worth the session. */
         if (r < 0 && r != -EINVAL)
             return r;

@@ -106,14 +106,20 @@ void relay_report_unused(struct worker *w, const struct l7r_relay *m)
 static must_check int start(struct relay *r, struct client *c, const struct l7r_relay *m, int fd)
 {
     struct worker *w = r->worker;
-    const struct http_header key = {WIRE_L7R_SLAVE_KEY, m->slave_key};
+    char number[24];
+    const struct http_header headers[] = {
+        {WIRE_L7R_SLAVE_KEY, m->slave_key},
+        {WIRE_L7R_SESSION,   number      },
+    };
     const struct stream_handlers none = {0};
     struct stream *desktop = NULL, *client = NULL;
+
+    (void)snprintf(number, sizeof number, "%llu", (unsigned long long)m->session);
     int code = stream_adopt(w->loop, fd, DIALLED_MS, &none, NULL, &desktop);
 
     if (code < 0)
         return code;
-    code = http_server_upgrade(c->http, WIRE_L7R_UPGRADE, &key, 1, &client);
+    code = http_server_upgrade(c->http, WIRE_L7R_UPGRADE, headers, ARRAY_SIZE(headers), &client);
     if (code < 0) {
         (void)stream_free(desktop);
         return code;
