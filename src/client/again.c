@@ -2,7 +2,8 @@
 /* After the stream has ended without our nxproxy having wanted it. A line that was cut is made
  * again, by itself, for as long as QVDCLIENT_RECONNECT tells; after an end in good order the server
  * is asked why, so that a person whose session was taken over reads so. Only servers that number
- * their sessions (WIRE_L7R_SESSION) can tell a cut from a takeover: with others nothing is tried. */
+ * their sessions (WIRE_L7R_SESSION) can tell a cut from a takeover: with others nothing is tried.
+ */
 #include <string.h>
 
 #include "base/clock.h"

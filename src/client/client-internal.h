@@ -134,8 +134,8 @@ void client_session_start(struct qvdclient *c, struct stream *s);
 bool client_session_end(struct qvdclient *c);
 /* TERM, and KILL the next time. */
 void client_session_kill(struct qvdclient *c);
-/* Makes room for another session: cuts the relay and kills nxproxy, keeps the display. True: nothing
- * is left; false: client_again_nx_gone() follows. */
+/* Makes room for another session: cuts the relay and kills nxproxy, keeps the display. True:
+ * nothing is left; false: client_again_nx_gone() follows. */
 bool client_session_reset(struct qvdclient *c);
 /* At once and for good, nxproxy killed. */
 void client_session_drop(struct qvdclient *c);
@@ -152,8 +152,8 @@ void client_again_connected(struct qvdclient *c);
 /* c->text and *result are how it would end: true, it goes on trying; else they may have changed. */
 bool client_again_failed(struct qvdclient *c, enum qvdclient_result *result);
 
-/* nxdir.c: a private folder in the person's runtime folder, else in /tmp; sweeps what killed clients
- * left. 0 or -errno. */
+/* nxdir.c: a private folder in the person's runtime folder, else in /tmp; sweeps what killed
+ * clients left. 0 or -errno. */
 must_check int client_dir_make(struct client_session *s);
 void client_dir_remove(struct client_session *s);
 

@@ -26,7 +26,14 @@ static const char *const state_table[QVDCLIENT_STATE_MAX] = {
     [QVDCLIENT_ENDED] = "ended",
 };
 
-enum value_type { VALUE_TEXT, VALUE_FLAG, VALUE_PORT, VALUE_SECONDS, VALUE_GEOMETRY, VALUE_FINGERPRINT };
+enum value_type {
+    VALUE_TEXT,
+    VALUE_FLAG,
+    VALUE_PORT,
+    VALUE_SECONDS,
+    VALUE_GEOMETRY,
+    VALUE_FINGERPRINT
+};
 
 /* A setting is a row. */
 static const struct {

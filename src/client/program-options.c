@@ -40,6 +40,8 @@ static const struct row {
     {OPT_LONG,          "vm",                 "ID|NAME",      QVDCLIENT_VM,              NULL, NULL,             NULL,                        "connect to this one"                  },
     {OPT_LONG,          "restart-vm",         NULL,           QVDCLIENT_RESTART,         "1",  NULL,             NULL,
      "stop it first: all programs in it end"                                                                                                                                         },
+    {OPT_LONG,          "reconnect",          "SECONDS",      QVDCLIENT_RECONNECT,       NULL, NULL,             NULL,
+     "how long a lost connection is made again (120); 0: not"                                                                                                                        },
     {'g',               "geometry",           "WxH",          QVDCLIENT_GEOMETRY,        NULL, NULL,             "client.geometry",
      "size of the desktop (1024x768)"                                                                                                                                                },
     {'f',               "fullscreen",         NULL,           QVDCLIENT_FULLSCREEN,      "1",  NULL,             "client.fullscreen",         "full screen"                          },

@@ -9,6 +9,8 @@
 #include "base/ask.h"
 #include "base/log.h"
 
+#define ENDED "The session has ended"
+
 static struct qvdclient_loop *signal_loop;
 static volatile sig_atomic_t signalled;
 
@@ -44,7 +46,13 @@ static void on_debug(void *arg, const char *text)
 
 static void on_state(void *arg, enum qvdclient_state state)
 {
+    struct program *p = arg;
+
     log_debug("%s", qvdclient_state_name(state));
+    if (state == QVDCLIENT_CONNECTED && p->lost) {
+        fprintf(stderr, "qvdclient: connected again\n");
+        p->lost = false;
+    }
 }
 
 static void on_progress(void *arg, const char *text)
@@ -150,11 +158,26 @@ static void on_vms(void *arg, const struct qvdclient_vm *vms, size_t n)
     }
 }
 
+static void on_reconnecting(void *arg, const char *why, unsigned attempt, unsigned delay_ms)
+{
+    struct program *p = arg;
+
+    if (attempt == 1)
+        fprintf(stderr, "qvdclient: the connection was lost: %s\n", why);
+    if (attempt > 1)
+        fprintf(stderr, "qvdclient: attempt %u failed: %s\n", attempt - 1, why);
+    fprintf(stderr, "qvdclient: connecting again in %u.%u s; your desktop goes on meanwhile\n",
+            delay_ms / 1000, delay_ms % 1000 / 100);
+    p->lost = true;
+}
+
 static void on_ended(void *arg, enum qvdclient_result result, const char *text)
 {
     struct program *p = arg;
 
-    if (result != QVDCLIENT_OK)
+    /* An end of the server's that the person did not make himself is told too. */
+    if (result != QVDCLIENT_OK || (strncmp(text, ENDED ":", strlen(ENDED ":")) == 0 &&
+                                   strcmp(text, ENDED ": closed by the desktop") != 0))
         fprintf(stderr, "qvdclient: %s\n", text);
     else
         log_debug("%s", text);
@@ -167,6 +190,7 @@ static const struct qvdclient_callbacks callbacks = {
     .password = on_password,
     .vms = on_vms,
     .progress = on_progress,
+    .reconnecting = on_reconnecting,
     .debug = on_debug,
     .ended = on_ended,
 };

@@ -12,6 +12,7 @@ struct program {
     struct qvdclient *client;
     struct conf *conf;
     bool list, json, first, debug;
+    bool lost; /* the session was cut and is not there again */
     int status;
 };
 

@@ -145,8 +145,8 @@ struct qvdclient_callbacks {
     void (*vms)(void *arg, const struct qvdclient_vm *vms, size_t n);
     /* What the server does, in its words. */
     void (*progress)(void *arg, const char *text);
-    /* The line was cut (why), or an attempt to make it again failed: the next, the attempt-th, begins
-     * in delay_ms. qvdclient_stop() ends the attempts. The desktop goes on meanwhile. */
+    /* The line was cut (why), or an attempt to make it again failed: the next, the attempt-th,
+     * begins in delay_ms. qvdclient_stop() ends the attempts. The desktop goes on meanwhile. */
     void (*reconnecting)(void *arg, const char *why, unsigned attempt, unsigned delay_ms);
     /* For a log: nothing in it is secret. */
     void (*debug)(void *arg, const char *text);

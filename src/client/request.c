@@ -239,7 +239,8 @@ static void refused(struct qvdclient *c, int status, const char *body)
         if (refusals[i].status != status)
             continue;
         if (status == 409 || status == 410)
-            client_end(c, refusals[i].result, "%s", status == 410 && line[0] ? line : refusals[i].text);
+            client_end(c, refusals[i].result, "%s",
+                       status == 410 && line[0] ? line : refusals[i].text);
         else if (refusals[i].server_text && line[0])
             client_end(c, refusals[i].result, "%s: %s (%d)", refusals[i].text, line, status);
         else

@@ -142,12 +142,12 @@ static void judge(struct qvdclient *c)
     bool quick = clock_ms() - s->started_ms < QUICK_MS;
     char text[32];
 
-    if (!s->nx_ended_first || s->ended_by_us || c->result != QVDCLIENT_OK ||
-        s->child_status == 0 || (!quick && WIFEXITED(s->child_status)))
+    if (!s->nx_ended_first || s->ended_by_us || c->result != QVDCLIENT_OK || s->child_status == 0 ||
+        (!quick && WIFEXITED(s->child_status)))
         return;
     c->result = QVDCLIENT_SESSION;
-    (void)snprintf(c->text, sizeof c->text, quick ? "the desktop could not be shown: %s%s%s"
-                                                  : "nxproxy crashed: %s%s%s",
+    (void)snprintf(c->text, sizeof c->text,
+                   quick ? "the desktop could not be shown: %s%s%s" : "nxproxy crashed: %s%s%s",
                    s->last_error[0] ? s->last_error : "nxproxy failed, ",
                    s->last_error[0] ? ", " : "",
                    ev_child_status_text(s->child_status, text, sizeof text));
@@ -200,7 +200,7 @@ static must_check int spawn(struct qvdclient *c, const char *socket_path, struct
                                  .envp = (const char *const *)env,
                                  .fds = child_fds,
                                  .n_fds = 2,
-                                 .death_signal = SIGTERM,
+                                 .death_signal = SIGKILL, /* it is not trusted to end */
                                  .new_session = true};
     int r = env && display ? fs_set_nonblock(fds[0]) : -ENOMEM;
     if (r >= 0)

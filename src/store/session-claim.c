@@ -149,7 +149,8 @@ static bool resumable(struct claim *c, struct db_txn *t, const struct db_result 
     return !c->decided;
 }
 
-/* The order: is there such a VM, is it his, did his session end for good, is it blocked, where is it, was it taken too often. */
+/* The order: is there such a VM, is it his, did his session end for good, is it blocked, where is
+ * it, was it taken too often. */
 static bool allowed(struct claim *c, struct db_txn *t, const struct db_result *r)
 {
     const char *host = db_str(r, 0, READ_HOST_NAME);

@@ -93,10 +93,16 @@ class Connection:
     def info(self, text):
         self.send(f'HTTP/1.1 102 Processing\r\nX-QVD-VM-Info: {text}\r\n\r\n')
 
-    def switch(self, early=b''):
+    def switch(self, early=b'', session=None):
         """101, and bytes in the same write if there are any."""
+        number = b'X-QVD-Session: %d\r\n' % session if session else b''
         self.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n'
-                  b'Upgrade: QVD/1.0\r\nX-QVD-Slave-Key: ' + b'k' * 64 + b'\r\n\r\n' + early)
+                  b'Upgrade: QVD/1.0\r\nX-QVD-Slave-Key: ' + b'k' * 64 + b'\r\n' + number +
+                  b'\r\n' + early)
+
+    def good_bye(self):
+        """Ends in good order (close_notify); without it the connection looks cut."""
+        self.sock = self.sock.unwrap()
 
     def receive(self, want):
         """At least the bytes `want` are met; what came up to their end."""
@@ -120,7 +126,7 @@ def basic(user, password):
 class Server:
     """Listens on the loopback; script(connection) runs in a thread for each connection."""
 
-    def __init__(self, script, cert=None, key=None, client_ca=None, max_version=None):
+    def __init__(self, script, cert=None, key=None, client_ca=None, max_version=None, port=0):
         self.script = script
         self.requests = []
         self.errors = []
@@ -134,7 +140,7 @@ class Server:
             if client_ca:
                 self.context.load_verify_locations(client_ca)
                 self.context.verify_mode = ssl.CERT_REQUIRED
-        self.listener = socket.create_server(('127.0.0.1', 0))
+        self.listener = socket.create_server(('127.0.0.1', port))
         self.port = self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self.accept_all, daemon=True)
         self.thread.start()
