@@ -157,6 +157,40 @@ void api_config_list(struct api_request *q)
 
 /* Setting and taking away. */
 
+/* Which programs a restart means. */
+static const char *programs_of(const struct conf_key *k)
+{
+    if (str_starts(k->key, "l7r.") || str_starts(k->key, "path.l7r."))
+        return "qvd-l7r on each node";
+    if (str_starts(k->key, "api.") || str_starts(k->key, "path.api."))
+        return "qvd-api";
+    return "qvd-hkd on each node";
+}
+
+/* What the administrator should know of a change: "note" when it is in force, "warning" what is odd
+ * about the key. */
+static void add_words(json_t *out, const char *key, const struct conf_key *k, bool set)
+{
+    const char *near = k || !set ? NULL : conf_nearest(key);
+    char text[400] = "", note[200] = "";
+
+    if (k && k->type >= CONF_OBSOLETE)
+        snprintf(text, sizeof text, "%.150s %s%s", key, conf_idle_note(k),
+                 k->type == CONF_OBSOLETE ? k->text : "");
+    else if (!k && set)
+        snprintf(text, sizeof text, "%.150s is no setting of QVD and kept as a custom one%s%s%s",
+                 key, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    else if (k && k->when == CONF_RESTART)
+        snprintf(note, sizeof note, "%.100s: in force after a restart of %s", key, programs_of(k));
+    else if (k && k->when == CONF_RELOAD && k->type == CONF_PATH)
+        snprintf(note, sizeof note,
+                 "%.100s: the file is read when the program is reloaded (SIGHUP)", key);
+    if (*text)
+        (void)!json_object_set_new(out, "warning", json_string(text));
+    if (*note)
+        (void)!json_object_set_new(out, "note", json_string(note));
+}
+
 /* The change is in use here too, so that a list that follows shows it. */
 static void on_reloaded(void *arg, int r, const struct qvd_error *err)
 {
@@ -171,13 +205,8 @@ static void on_reloaded(void *arg, int r, const struct qvd_error *err)
              q->admin_tenant, key, q->body ? "set" : "deleted");
     if (out && k)
         (void)!json_object_set_new(out, "change", json_string(conf_when_name(k->when)));
-    if (out && !k && q->body) {
-        const char *near = conf_nearest(key);
-        char text[400];
-        snprintf(text, sizeof text, "%.150s is no setting of QVD and kept as a custom one%s%s%s",
-                 key, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-        (void)!json_object_set_new(out, "warning", json_string(text));
-    }
+    if (out)
+        add_words(out, key, k, q->body);
     api_answer_json(q, 200, out);
 }
 
@@ -200,10 +229,8 @@ static enum admin_status check_setting(const struct api_request *q, const char *
     const char *key = q->path[1];
     const struct conf_key *k = conf_find(key);
 
-    if (k && k->type == CONF_OBSOLETE && value) {
-        qvd_error_set(err, ADMIN_INVALID, "%s is obsolete; use %s", key, k->text);
-        return ADMIN_INVALID;
-    }
+    if (k && k->type == CONF_OBSOLETE && value)
+        return ADMIN_OK;
     if (hidden(key) || (k && k->scope == CONF_FILE)) {
         qvd_error_set(err, ADMIN_INVALID,
                       "%s belongs in the settings file (/etc/qvd/node.conf), not in the database",
@@ -226,6 +253,7 @@ static enum admin_status check_setting(const struct api_request *q, const char *
 
 static void set_now(struct api_request *q)
 {
+    const struct conf_key *k = conf_find(q->path[1]);
     const char *value = NULL;
     struct qvd_error err;
     enum admin_status st = q->body ? api_member(q, "value", true, &value, &err) : ADMIN_OK;
@@ -236,6 +264,14 @@ static void set_now(struct api_request *q)
     }
     if (st == ADMIN_OK)
         st = check_setting(q, value, &err);
+    if (st == ADMIN_OK && value && k && k->type == CONF_OBSOLETE) {
+        /* Taken, as the original's manual has it typed; nothing is kept. */
+        json_t *out = json_pack("{s:s,s:i}", "key", q->path[1], "changed", 0);
+        if (out)
+            add_words(out, q->path[1], k, true);
+        api_answer_json(q, 200, out);
+        return;
+    }
     if (st == ADMIN_OK)
         st = store_admin_config_set(q->api->db, q->tenant, q->path[1], value, on_changed, q, &err);
     (void)api_began(q, st, &err);

@@ -23,6 +23,7 @@
 #include "ipc/api-msg.h"
 #include "ipc/auth-client.h"
 #include "ipc/channel.h"
+#include "ipc/log-msg.h"
 
 #define LISTENERS_MAX 16
 #define COPIERS_MAX 4
@@ -264,6 +265,7 @@ static void on_signal(void *arg, int signo)
 
     if (signo == SIGHUP) {
         conf_main_reload(m->conf);
+        ipc_log_send(m->channel);
         if (m->channel) {
             send_tls(m, false);
             send_tls(m, true);

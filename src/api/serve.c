@@ -14,6 +14,7 @@
 #include "base/sandbox.h"
 #include "base/str.h"
 #include "ipc/api-msg.h"
+#include "ipc/log-msg.h"
 #include "store/admin-di.h"
 #include "store/config.h"
 
@@ -131,10 +132,19 @@ static int on_copier(void *owner, const void *msg, int *fd)
     return api_di_copier(owner, ((const struct api_copier *)msg)->di, fd);
 }
 
+static int on_log(void *owner, const void *msg, int *fd)
+{
+    int r = ipc_on_log(owner, msg, fd);
+
+    auth_client_log(((struct api *)owner)->auth);
+    return r;
+}
+
 static const struct ipc_handler handlers[] = {
     {&api_authd_msg,  ~0u, on_authd },
     {&api_tls_msg,    ~0u, on_tls   },
     {&api_copier_msg, ~0u, on_copier},
+    {&ipc_log_msg,    ~0u, on_log   },
 };
 
 static void on_master_gone(void *owner, int reason)

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "ipc/log-msg.h"
 
 /* An account: 5 free tries, then 1 s, 2 s, 4 s ... 30 s. A source may be many people behind one
  * address. */
@@ -225,6 +226,7 @@ static const struct ipc_handler handlers[] = {
     {&auth_verify_token_msg, ~0u, on_verify_token},
     {&auth_make_token_msg,   ~0u, on_make_token  },
     {&auth_hash_msg,         ~0u, on_hash        },
+    {&ipc_log_msg,           ~0u, ipc_on_log     },
 };
 
 static void on_closed(void *owner, int reason)

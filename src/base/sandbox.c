@@ -16,6 +16,7 @@ const int sandbox_loop_syscalls[] = {
     SCMP_SYS(readv),
     SCMP_SYS(writev),
     SCMP_SYS(close),
+    SCMP_SYS(dup3), /* a new target of log lines */
     SCMP_SYS(recvmsg),
     SCMP_SYS(sendmsg),
     SCMP_SYS(recvfrom),

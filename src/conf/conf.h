@@ -32,7 +32,7 @@ enum conf_type {
     CONF_LIST,     /* words separated by commas or blanks */
     CONF_SECRET,   /* text that is never shown */
     CONF_OBSOLETE, /* accepted with a warning; text names the successor */
-    CONF_RESERVED, /* accepted with a warning: nobody asks for it yet */
+    CONF_RESERVED, /* accepted with a warning: nobody asks for it in this version */
     CONF_TYPE_MAX
 };
 
@@ -56,7 +56,7 @@ struct conf_key {
     enum conf_scope scope;
     enum conf_when when;
     unsigned files;
-    const char *text;
+    const char *text; /* of an OBSOLETE one: "use KEY" or why nothing takes its place */
 };
 
 struct conf;
@@ -131,6 +131,9 @@ const char *conf_nearest(const char *name);
 /* Would this text do for this key? 0 or -EINVAL with err naming what is allowed. Text that holds a
  * ${...} is checked when it is expanded. */
 must_check int conf_check(const struct conf_key *key, const char *value, struct qvd_error *err);
+/* What is told of a key that does nothing: "accepted, without effect in this version" (RESERVED), or
+ * "is obsolete, ignoring it: " (OBSOLETE), which its text ends. NULL for all others. */
+const char *conf_idle_note(const struct conf_key *key);
 const char *conf_type_name(enum conf_type t);
 const char *conf_scope_name(enum conf_scope s);
 const char *conf_when_name(enum conf_when w);

@@ -38,12 +38,18 @@ void conf_dump(const struct conf *c, unsigned files, FILE *out)
     int64_t tenant;
 
     for (size_t i = 0; i < n; i++) {
-        if (!(keys[i].files & files) || conf_is_pattern(&keys[i]))
+        if (conf_is_pattern(&keys[i]) ||
+            !(keys[i].type >= CONF_OBSOLETE ? conf_is_set(c, keys[i].key)
+                                            : (keys[i].files & files) != 0))
             continue;
         value = conf_str(c, keys[i].key);
         fprintf(out, "%s = ", keys[i].key);
         print_value(out, keys[i].type == CONF_SECRET && *value ? "***" : value);
-        fprintf(out, "\n#   %s, %s\n", conf_source(c, &keys[i]), conf_when_name(keys[i].when));
+        fprintf(out, "\n#   %s, %s%s\n", conf_source(c, &keys[i]),
+                keys[i].type == CONF_OBSOLETE   ? "obsolete: "
+                : keys[i].type == CONF_RESERVED ? "without effect in this version"
+                                                : conf_when_name(keys[i].when),
+                keys[i].type == CONF_OBSOLETE ? keys[i].text : "");
     }
     for (size_t i = 0; conf_extra_at(c, i, &tenant, &key, &value, &source); i++) {
         if (tenant >= 0)
@@ -115,27 +121,64 @@ static void print_scdoc(FILE *out, const char *text)
     }
 }
 
+/* The file in which people would look for a name that does nothing. */
+static unsigned idle_file(const struct conf_key *k)
+{
+    if (strncmp(k->key, "client.", 7) == 0 || strncmp(k->key, "path.ssl.", 9) == 0)
+        return CONF_IN_CLIENT;
+    if (strncmp(k->key, "vma.", 4) == 0 || strncmp(k->key, "createdevice.", 13) == 0)
+        return CONF_IN_VMA;
+    if (strncmp(k->key, "log", 3) == 0)
+        return CONF_IN_NODE | CONF_IN_VMA;
+    return CONF_IN_NODE;
+}
+
+/* One row of the list; of a name that does nothing only what to do about it. */
+static void print_manual_row(const struct conf_key *k, FILE *out)
+{
+    fputs("\n*", out);
+    print_scdoc(out, k->key);
+    fputs("*", out);
+    if (k->def && *k->def) {
+        fputs(" = ", out);
+        print_scdoc(out, k->def);
+    }
+    fputs("\n\t", out);
+    print_scdoc(out, k->text);
+    fputs(".", out);
+    if (k->type < CONF_OBSOLETE) {
+        fputs(" (", out);
+        print_allowed(k, out);
+        fprintf(out, "; scope %s; %s)", conf_scope_name(k->scope), conf_when_name(k->when));
+    }
+    fputc('\n', out);
+}
+
 void conf_print_manual(unsigned file, FILE *out)
 {
+    static const char *const heads[] = {
+        NULL,
+        "\n# NAMES WITHOUT EFFECT IN THIS VERSION\n\nAccepted, with a warning:\n",
+        "\n# OBSOLETE NAMES\n\nAccepted and ignored, with a warning that says what to use:\n",
+    };
+    static const enum conf_type types[] = {CONF_STR, CONF_RESERVED, CONF_OBSOLETE};
     size_t n;
     const struct conf_key *keys = conf_keys(&n);
 
-    for (size_t i = 0; i < n; i++) {
-        const struct conf_key *k = &keys[i];
+    for (size_t part = 0; part < ARRAY_SIZE(heads); part++) {
+        const char *head = heads[part];
 
-        if (!(k->files & file) || k->type >= CONF_OBSOLETE)
-            continue;
-        fputs("\n*", out);
-        print_scdoc(out, k->key);
-        fputs("*", out);
-        if (k->def && *k->def) {
-            fputs(" = ", out);
-            print_scdoc(out, k->def);
+        for (size_t i = 0; i < n; i++) {
+            const struct conf_key *k = &keys[i];
+            bool idle = k->type >= CONF_OBSOLETE;
+
+            if (idle ? k->type != types[part] || !(idle_file(k) & file)
+                     : part != 0 || !(k->files & file))
+                continue;
+            if (head)
+                fputs(head, out);
+            head = NULL;
+            print_manual_row(k, out);
         }
-        fputs("\n\t", out);
-        print_scdoc(out, k->text);
-        fputs(". (", out);
-        print_allowed(k, out);
-        fprintf(out, "; scope %s; %s)\n", conf_scope_name(k->scope), conf_when_name(k->when));
     }
 }

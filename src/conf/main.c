@@ -171,25 +171,98 @@ static enum log_level level_of(const char *word)
     return LOG_LEVEL_INFO;
 }
 
-/* log.<part>.filename of qvd-<part>, else log.filename; %p becomes the program's name. */
+static const char *log_program; /* whose log conf_main_reload() opens again */
+static bool log_tool;
+
+/* log.<part>.WORD of qvd-<part> where that is set, else otherwise. */
+static const char *log_setting(const struct conf *c, const char *program, const char *word,
+                               const char *otherwise)
+{
+    char key[64];
+
+    if (str_starts(program, "qvd-") &&
+        str_format(key, sizeof key, "log.%s.%s", program + strlen("qvd-"), word) == 0 &&
+        conf_find(key) && *conf_str(c, key))
+        return conf_str(c, key);
+    return otherwise;
+}
+
+/* Where %p stands for the program's name; a new string. */
+static char *log_path(const struct conf *c, const char *program, const char *file)
+{
+    const char *mark = strstr(file, "%p");
+
+    if (mark)
+        return str_printf("%.*s%s%s", (int)(mark - file), file, program, mark + 2);
+    return *file ? strdup(file) : str_printf("%s/%s.log", conf_str(c, "path.log"), program);
+}
+
+static void log_to_file(const struct conf *c, const char *program, const char *file)
+{
+    _cleanup_(free_p) char *path = log_path(c, program, file);
+    int r = path ? log_set_file(path) : -ENOMEM;
+
+    if (r < 0)
+        log_warning("log.filename = %s: %s; lines go where they went before", path ? path : file,
+                    strerror(-r));
+}
+
+static void log_to_syslog(const struct conf *c)
+{
+    const char *address = conf_str(c, "log.syslog.address");
+    int r = log_set_syslog(address, log_facility(conf_str(c, "log.syslog.facility")));
+
+    if (r < 0)
+        log_warning("log.syslog.address = %s: %s; lines go where they went before", address,
+                    strerror(-r));
+}
+
+/* The original's "LEVEL, APPENDER": 1 syslog, 0 not set, -EINVAL something else. */
+static int log4perl(const struct conf *c, char *level, size_t size)
+{
+    const char *at = NULL, *text = conf_str(c, "log4perl.rootLogger");
+    struct qvd_error err;
+    char word[32];
+
+    if (!conf_list_next(text, &at, level, size))
+        return 0;
+    if (conf_check(conf_find("log.level"), level, &err) < 0)
+        return -EINVAL;
+    if (!conf_list_next(text, &at, word, sizeof word) || strcasecmp(word, "SYSLOG") != 0 ||
+        conf_list_next(text, &at, word, sizeof word))
+        return -EINVAL;
+    return 1;
+}
+
 static void set_log(const struct conf *c, const char *program)
 {
-    const char *file = conf_str(c, "log.filename"), *mark;
-    _cleanup_(free_p) char *path = NULL;
-    char key[64];
-    int r;
+    const char *target = conf_str(c, "log.target"), *file = conf_str(c, "log.filename");
+    const char *level = log_setting(c, program, "level", conf_str(c, "log.level"));
+    char word[32];
+    int original = log4perl(c, word, sizeof word);
 
-    log_set_level(level_of(conf_str(c, "log.level")));
-    if (str_starts(program, "qvd-") &&
-        str_format(key, sizeof key, "log.%s.filename", program + 4) == 0 && conf_find(key) &&
-        *conf_str(c, key))
-        file = conf_str(c, key);
-    mark = strstr(file, "%p");
-    if (mark)
-        path = str_printf("%.*s%s%s", (int)(mark - file), file, program, mark + 2);
-    r = log_set_file(path ? path : *file ? file : NULL);
-    if (r < 0)
-        log_warning("log.filename = %s: %s; logging to standard error", file, strerror(-r));
+    file = log_setting(c, program, "filename", file);
+
+    if (original > 0 && !conf_is_set(c, "log.target"))
+        target = "syslog";
+    if (original > 0 && level == conf_str(c, "log.level") && !conf_is_set(c, "log.level"))
+        level = word;
+    if (log_inherited()) /* a daemon's helper: its log is ours */
+        return;
+    log_set_level(level_of(level));
+    if (log_tool)
+        return;
+    if (strcasecmp(target, "syslog") == 0)
+        log_to_syslog(c);
+    else if (strcasecmp(target, "file") == 0 || (strcasecmp(target, "auto") == 0 && *file))
+        log_to_file(c, program, file);
+    else if (log_set_file(NULL) < 0)
+        log_warning("standard error is closed");
+    log_share();
+    if (original < 0)
+        log_warning("log4perl.rootLogger = %s: only \"LEVEL, SYSLOG\" is understood, ignoring it: "
+                    "use log.target, log.filename and log.level",
+                    conf_str(c, "log4perl.rootLogger"));
 }
 
 /* A file with passwords is for its owner only. */
@@ -209,8 +282,6 @@ static void warn_if_open(const struct conf *c, const char *file)
             return;
         }
 }
-
-static const char *log_program; /* whose log conf_main_reload() opens again */
 
 struct conf *conf_main(const struct conf_program *p, int argc, char **argv, int *ret_status)
 {
@@ -246,6 +317,7 @@ struct conf *conf_main(const struct conf_program *p, int argc, char **argv, int 
         *ret_status = fflush(stdout) == 0 ? 0 : 1;
         return NULL;
     }
+    log_tool = p->tool;
     set_log(c, p->name);
     return TAKE_PTR(c);
 }

@@ -19,6 +19,7 @@ struct conf_program {
     unsigned files;      /* CONF_IN_...: what --dump-config shows; also chooses the default file */
     const char *file;    /* default of -f; NULL: the usual one of files */
     bool file_optional;  /* its absence is no error when -f was not given */
+    bool tool; /* run by people: its lines go to standard error, whatever the settings say */
     /* More options, ended by a row without a name. option() is called for each: 0, or -EINVAL to
      * end with the usage. */
     const struct conf_option *options;

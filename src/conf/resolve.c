@@ -240,12 +240,9 @@ static int resolve_file(const struct resolver *r, const struct file *f, struct r
 
         if (!k && r->tell_files)
             tell_unknown(r->c, f->path, e->line, e->key);
-        if (k && k->type == CONF_OBSOLETE && r->tell_files)
-            conf_tell(r->c, "%s:%u: %.100s is obsolete, ignoring it: use %s", f->path, e->line,
-                      e->key, k->text);
-        if (k && k->type == CONF_RESERVED && r->tell_files)
-            conf_tell(r->c, "%s:%u: %.100s has no effect in this version", f->path, e->line,
-                      e->key);
+        if (k && k->type >= CONF_OBSOLETE && r->tell_files)
+            conf_tell(r->c, "%s:%u: %.100s %s%s", f->path, e->line, e->key, conf_idle_note(k),
+                      k->type == CONF_OBSOLETE ? k->text : "");
         row = k && k->scope <= CONF_TENANT ? conf_row_find(&r->l->rows, -1, e->key) : NULL;
         if (row && strcmp(row->value, e->value) != 0 && r->tell_rows)
             conf_tell(r->c, "%s:%u: %s has another value in the database, which is taken", f->path,

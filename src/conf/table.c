@@ -310,6 +310,13 @@ bool conf_list_next(const char *list, const char **at, char *dst, size_t size)
     return true;
 }
 
+const char *conf_idle_note(const struct conf_key *key)
+{
+    return key->type == CONF_OBSOLETE   ? "is obsolete, ignoring it: "
+           : key->type == CONF_RESERVED ? "accepted, without effect in this version"
+                                        : NULL;
+}
+
 const char *conf_type_name(enum conf_type t)
 {
     static const char *const names[CONF_TYPE_MAX] = {

@@ -246,6 +246,7 @@ int main(int argc, char **argv)
     int c;
 
     log_open("qvd-guard");
+    log_by_name();
     signal(SIGPIPE, SIG_IGN);
     while ((c = getopt_long(argc, argv, "", table, NULL)) != -1)
         take(&o, c);

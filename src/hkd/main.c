@@ -59,6 +59,7 @@ static void on_hup(void *arg, int signo)
     struct hkd *d = arg;
 
     conf_main_reload(d->conf);
+    rpc_client_log(d->rpc);
     line_look(d->line);
     log_info("settings read again");
 }

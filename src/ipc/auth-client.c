@@ -5,6 +5,7 @@
 
 #include "base/map.h"
 #include "ipc/channel.h"
+#include "ipc/log-msg.h"
 
 /* authd itself refuses what waits longer than 3 s; hashing takes milliseconds. */
 #define ANSWER_MS 10000
@@ -252,4 +253,9 @@ uint64_t auth_client_hash(struct auth_client *c, struct auth_hash q, auth_answer
 void auth_client_cancel(struct auth_client *c, uint64_t id)
 {
     question_free(map_take_u64(c->open, id));
+}
+
+void auth_client_log(struct auth_client *c)
+{
+    ipc_log_send(c->channel);
 }

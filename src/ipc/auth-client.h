@@ -32,6 +32,8 @@ struct auth_client *auth_client_free(struct auth_client *c);
 /* A (new) channel to authd; takes fd over, also on failure. What was asked on the former one and
  * has no answer yet gets AUTH_UNAVAILABLE. 0 or -errno. */
 must_check int auth_client_attach(struct auth_client *c, int fd);
+/* The log's present target, to qvd-authd if it is there. */
+void auth_client_log(struct auth_client *c);
 bool auth_client_attached(const struct auth_client *c);
 
 /* The five questions. The request's id is ours (set by the call), its strings are copied. Returns

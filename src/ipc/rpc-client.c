@@ -2,6 +2,7 @@
 /* Calls to qvd-rpc: each waits in a map by its id until its result, its time limit or the end of
  * the channel. */
 #include "ipc/rpc-client.h"
+#include "ipc/log-msg.h"
 
 #include "base/map.h"
 #include "config.h"
@@ -191,4 +192,9 @@ int rpc_spawner_new(struct ev_loop *loop, const char *user, ipc_spawned_fn *fn, 
     const struct ipc_spawner_spec spec = {.argv = argv};
 
     return ipc_spawner_new(loop, &spec, fn, arg, ret_spawner);
+}
+
+void rpc_client_log(struct rpc_client *c)
+{
+    ipc_log_send(c->channel);
 }

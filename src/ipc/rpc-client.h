@@ -19,6 +19,8 @@ struct rpc_client *rpc_client_free(struct rpc_client *c);
 /* A (new) channel to qvd-rpc; takes fd over, also on failure. Calls under way on the former one end
  * as RPC_BUSY. 0 or -errno. */
 must_check int rpc_client_attach(struct rpc_client *c, int fd);
+/* The log's present target, to qvd-rpc if it is there. */
+void rpc_client_log(struct rpc_client *c);
 bool rpc_client_attached(const struct rpc_client *c);
 
 /* Called once for each request that was taken and not cancelled, never from within

@@ -80,6 +80,9 @@ int qa_config_set(struct qa *qa)
             const char *warning = json_string_value(json_object_get(answer, "warning"));
             if (warning)
                 fprintf(stderr, "Warning: %s\n", warning);
+            const char *note = json_string_value(json_object_get(answer, "note"));
+            if (note && !qa->quiet)
+                fprintf(stderr, "Note: %s\n", note);
             json_decref(answer);
             json_decref(body);
             if (r != SESSION_OK) {

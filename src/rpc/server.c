@@ -2,6 +2,7 @@
 /* One HTTP request to a VMA for each call; everything that comes back is hostile until its MAC has
  * been checked, and bounded and printable after that. */
 #include "rpc/server.h"
+#include "ipc/log-msg.h"
 
 #include <string.h>
 
@@ -194,7 +195,8 @@ static int on_call(void *owner, const void *msg, int *fd)
 }
 
 static const struct ipc_handler handlers[] = {
-    {&rpc_call_msg, ~0u, on_call},
+    {&rpc_call_msg, ~0u, on_call   },
+    {&ipc_log_msg,  ~0u, ipc_on_log},
 };
 
 static void on_asker_gone(void *owner, int reason)

@@ -2,6 +2,7 @@
 /* One request a connection (docs/protocol.md): head, MAC, body, order; the answer when the monitor
  * has one. A peer that hangs up meanwhile takes nothing back: the order goes on. */
 #include "vma/listener.h"
+#include "ipc/log-msg.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -247,8 +248,9 @@ static int on_result(void *owner, const void *msg, int *fd)
 }
 
 static const struct ipc_handler handlers[] = {
-    {&vma_hello_msg,  ~0u, on_hello },
-    {&vma_result_msg, ~0u, on_result},
+    {&vma_hello_msg,  ~0u, on_hello  },
+    {&vma_result_msg, ~0u, on_result },
+    {&ipc_log_msg,    ~0u, ipc_on_log},
 };
 
 static void on_monitor_gone(void *owner, int reason)

@@ -15,6 +15,7 @@
 #include "config.h"
 #include "ev/service.h"
 #include "ipc/channel.h"
+#include "ipc/log-msg.h"
 #include "ipc/spawner.h"
 #include "vma/agent.h"
 #include "vma/msg.h"
@@ -187,7 +188,10 @@ static void on_end_signal(void *arg, int signo)
 
 static void on_hup(void *arg, int signo)
 {
-    conf_main_reload(((struct monitor *)arg)->conf);
+    struct monitor *m = arg;
+
+    conf_main_reload(m->conf);
+    ipc_log_send(m->channel);
 }
 
 /* An X server tells its parent so that it is ready, if it thinks that the parent wants it. */

@@ -139,7 +139,8 @@ def is_read(key, source):
         return True
     # Asked for by a name that is put together: "database.%s.password", "log.%s.filename".
     words = key.split('.')
-    return len(words) == 3 and f'"{words[0]}.%s.{words[2]}"' in source or any(
+    return len(words) == 3 and (f'"{words[0]}.%s.{words[2]}"' in source
+                                or f'"{words[0]}.%s.%s"' in source) or any(
         f'${{{key}}}' in line for line in open_settings())
 
 

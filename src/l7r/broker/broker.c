@@ -9,6 +9,7 @@
 #include "base/sandbox.h"
 #include "base/str.h"
 #include "config.h"
+#include "ipc/log-msg.h"
 #include "l7r/broker/broker-internal.h"
 #include "store/config.h"
 
@@ -246,10 +247,21 @@ static int on_stop(void *owner, const void *msg, int *fd)
     return 0;
 }
 
+static int on_log(void *owner, const void *msg, int *fd)
+{
+    struct broker *b = owner;
+    int r = ipc_on_log(owner, msg, fd);
+
+    rpc_client_log(b->rpc);
+    auth_client_log(b->auth);
+    return r;
+}
+
 static const struct ipc_handler handlers[] = {
     {&l7r_link_msg,           ~0u, on_link   },
     {&l7r_broker_context_msg, ~0u, on_context},
     {&l7r_stop_msg,           ~0u, on_stop   },
+    {&ipc_log_msg,            ~0u, on_log    },
 };
 
 static void master_gone(void *owner, int reason)

@@ -92,6 +92,8 @@ void workers_start(struct master *m);
 void workers_renew(struct master *m);
 /* Settings or keys have changed: to all of them. */
 void workers_tell(struct master *m);
+/* To all, also those that only finish: the log's present target. */
+void workers_log(struct master *m);
 /* A new broker: a channel to it for each. */
 void workers_link(struct master *m);
 void workers_stop(struct master *m, bool now);

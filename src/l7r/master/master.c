@@ -10,6 +10,7 @@
 #include "conf/main.h"
 #include "config.h"
 #include "ev/service.h"
+#include "ipc/log-msg.h"
 #include "l7r/master/master-internal.h"
 
 #define TICKET_MS (12 * 3600 * 1000u)
@@ -158,6 +159,8 @@ static void on_reload(void *arg, int signo)
     service_notify("RELOADING=1");
     log_info("reload");
     conf_main_reload(m->conf);
+    ipc_log_send(m->broker);
+    workers_log(m);
     if (context_read_files(m, &err) < 0)
         log_error("%s; the former certificate stays", err.text);
     if (m->broker && context_send_broker(m) < 0)

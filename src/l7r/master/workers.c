@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "config.h"
 #include "ev/service.h"
+#include "ipc/log-msg.h"
 #include "l7r/master/master-internal.h"
 
 #define PAUSE_MIN_MS 100
@@ -234,6 +235,12 @@ void workers_tell(struct master *m)
     QVD_LIST_FOREACH (p, &m->procs, struct proc, node)
         if (!p->draining && context_send(m, p) < 0)
             log_error("worker %u does not take new settings", p->slot);
+}
+
+void workers_log(struct master *m)
+{
+    QVD_LIST_FOREACH (p, &m->procs, struct proc, node)
+        ipc_log_send(p->channel);
 }
 
 void workers_link(struct master *m)

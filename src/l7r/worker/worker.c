@@ -13,6 +13,7 @@
 #include "base/sandbox.h"
 #include "base/str.h"
 #include "config.h"
+#include "ipc/log-msg.h"
 #include "l7r/worker/worker-internal.h"
 
 #define MASTER_FD 3
@@ -329,6 +330,7 @@ static const struct ipc_handler master_handlers[] = {
     {&l7r_context_msg, ~0u, on_context},
     {&l7r_link_msg,    ~0u, on_link   },
     {&l7r_stop_msg,    ~0u, on_stop   },
+    {&ipc_log_msg,     ~0u, ipc_on_log},
 };
 
 static void master_gone(void *owner, int reason)

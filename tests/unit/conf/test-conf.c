@@ -146,16 +146,16 @@ static void test_limits(void **state)
 
 static void test_unknown(void **state)
 {
-    struct conf *c = load("l7r.prot = 1\nqwertzuiop = 1\nlog4perl.rootLogger = DEBUG, SYSLOG\n"
-                          "l7r.auth.mode = basic\nvm.stop_after_disconnect = 5\n");
+    struct conf *c = load("l7r.prot = 1\nqwertzuiop = 1\nlog4perl.appender.X = Y\n"
+                          "l7r.auth.mode = basic\nvm.kvm.virtio = 5\n");
 
     assert_string_equal(
         told, "node.conf:1: unknown key l7r.prot; did you mean l7r.port?\n"
               "node.conf:2: unknown key qwertzuiop\n"
-              "node.conf:3: log4perl.rootLogger is obsolete, ignoring it: use log.filename and "
-              "log.level\n"
+              "node.conf:3: log4perl.appender.X is obsolete, ignoring it: use log.target, "
+              "log.filename and log.level\n"
               "node.conf:4: l7r.auth.mode is obsolete, ignoring it: use l7r.auth.plugins\n"
-              "node.conf:5: vm.stop_after_disconnect has no effect in this version\n");
+              "node.conf:5: vm.kvm.virtio accepted, without effect in this version\n");
     assert_string_equal(conf_custom(c, -1, "qwertzuiop"), "1");
     assert_null(conf_custom(c, -1, "other"));
     conf_free(c);
