@@ -106,6 +106,18 @@ static const char *login_text(struct api_request *q, const char *text)
     return api_keep(q, fresh);
 }
 
+/* The database knows calendars; here only that it is no word of its own ("infinity", "now"). */
+static enum admin_status check_time(const struct admin_field *f, const char *text,
+                                    struct qvd_error *err)
+{
+    size_t len = strlen(text);
+
+    if (len >= 10 && len <= 40 && strspn(text, "0123456789-") >= 10 &&
+        strspn(text, "0123456789-:.+ TZ") == len)
+        return ADMIN_OK;
+    return bad(err, f, "a time such as 2026-11-30T18:00Z");
+}
+
 static enum admin_status check_value(struct api_request *q, const struct admin_field *f,
                                      const char **text, struct qvd_error *err)
 {
@@ -126,6 +138,8 @@ static enum admin_status check_value(struct api_request *q, const struct admin_f
         return inet_pton(AF_INET, *text, room) == 1 || inet_pton(AF_INET6, *text, room) == 1
                    ? ADMIN_OK
                    : bad(err, f, "an address such as 10.3.0.7");
+    case ADMIN_TIME:
+        return check_time(f, *text, err);
     case ADMIN_LOGIN:
         *text = login_text(q, *text);
         return *text ? check_text(f, *text, err) : bad(err, f, "a text");

@@ -24,10 +24,12 @@ def literal(data):
 def main():
     out, files = sys.argv[1], sorted(sys.argv[2:], key=os.path.basename)
     rows = []
-    for number, path in enumerate(files, 1):
+    number = 0
+    for path in files:
         m = re.fullmatch(r'(\d{4})_([a-z0-9_]+)\.sql', os.path.basename(path))
-        if not m or int(m[1]) != number:
-            sys.exit(f'{path}: expected {number:04}_name.sql')
+        if not m or int(m[1]) <= number:
+            sys.exit(f'{path}: expected NNNN_name.sql, NNNN above {number:04}')
+        number = int(m[1])
         with open(path, 'rb') as f:
             data = f.read()
         rows.append(f'{{{number}, "{m[2]}",\n{literal(data)},\n'

@@ -12,7 +12,7 @@ struct migration {
     const char *sha256; /* hex, of the file */
 };
 
-/* In their order, versions 1, 2, ... */
+/* In their order; versions rise. */
 const struct migration *migrations(size_t *ret_n);
 /* The version of the newest. */
 int migrations_last(void);

@@ -123,6 +123,12 @@ struct vm {
     unsigned failures;
     int64_t last_ok_ms;
 
+    /* What is due (due.c). */
+    struct ev_timer *due;
+    struct rpc_request *expire_call;
+    char soft_told[32]; /* the soft expiration that its agent was told of; "" none */
+    int64_t soft_next_ms;
+
     uint64_t seen; /* number of the sweep that saw its row */
 };
 
@@ -132,7 +138,8 @@ must_check struct vm *vm_new(struct hkd *d, int64_t id);
 struct vm *vm_free(struct vm *vm);
 /* Takes the event through the table; why (may be NULL) is told in the log. */
 void vm_event(struct vm *vm, enum vm_event event, const char *why, ...) printf_like(3, 4);
-/* Found in a row: it has that state since before this daemon. Adopts its run, or finds it gone. */
+/* Found in a row read with its key: it has that state since before this daemon. Adopts its run, or
+ * finds it gone. */
 void vm_restore(struct vm *vm, const struct store_vm_row *row);
 /* Runs here although no row of this node tells of it: is ended. */
 void vm_restore_orphan(struct hkd *d, int64_t id);
@@ -149,7 +156,7 @@ int vm_run_adopt(struct vm *vm);
 /* vm-row.c: its row */
 /* Asks for an order to start (retake: the one that it already had), and begins it. */
 void vm_row_take_start(struct vm *vm, bool retake);
-/* Looks for an order to stop (or, when it has just ended, to start). */
+/* Looks for an order to stop (or, when it has just ended, to start), and for what is due. */
 void vm_row_look(struct vm *vm);
 /* The state has changed: the row is told, now or as soon as the database can be reached. */
 void vm_row_tell(struct vm *vm);
@@ -166,6 +173,19 @@ void vma_watch(struct vm *vm);
 void vma_poweroff(struct vm *vm);
 /* Nothing is asked any more. */
 void vma_leave(struct vm *vm);
+/* Tells the agent that the VM expires. */
+void vma_expire(struct vm *vm, const struct store_vm_due *due, rpc_client_fn *fn);
+
+/* due.c: what is due at a time of its own */
+
+/* While the VM runs: looks at its row when the first of these times has come. */
+void due_set(struct vm *vm, const struct store_vm_due *due);
+/* The soft expiration is over: tells the agent, and again after each pause. */
+void due_expire(struct vm *vm, const struct store_vm_due *due);
+/* It does not run any more. */
+void due_leave(struct vm *vm);
+/* vm.stop_after_disconnect */
+int64_t due_idle_minutes(const struct hkd *d);
 
 /* caps.c */
 /* Gives up for good every right that the node's work does not need. 0 or -errno. */

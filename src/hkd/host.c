@@ -162,6 +162,9 @@ static void on_settings(void *arg, int r, const struct qvd_error *err)
         return;
     }
     line_look(h->d->line);
+    /* Times that the rows are compared with may be others now. */
+    if (h->step == LIFE_RUN)
+        orders_sweep(h->d->orders, NULL, NULL);
     event(h, LIFE_EV_DONE);
 }
 

@@ -21,6 +21,7 @@ struct orders {
     bool runs;                           /* sweeps of itself */
     struct db_request *sweeping, *chore; /* the rows; what follows them */
     struct db_request *own;              /* the order to the node */
+    bool with_keys, want_keys;           /* the present sweep has the VMs' keys; the next shall */
     bool again;                          /* another sweep was asked for meanwhile */
     uint64_t sweep;                      /* number of the present one */
     void (*done)(void *arg);
@@ -163,12 +164,19 @@ static bool compare(struct orders *o, const struct store_vm_row *row)
             vm_row_tell(vm);
         if (row->order == VM_CMD_STOP)
             vm_row_look(vm);
+        else if (row->state == VM_RUNNING)
+            due_set(vm, &row->due);
         return false;
     }
     if (row->state == VM_STOPPED && row->order != VM_CMD_START)
         return true;
     if (row->state == VM_STOPPED && !host_runs(d->host))
         return false;
+    /* Runs here since before us, and could not be taken over then: with its key. */
+    if (row->state != VM_STOPPED && !o->with_keys) {
+        o->want_keys = o->again = true;
+        return false;
+    }
     vm = vm_new(d, row->vm_id);
     if (!vm)
         return false;
@@ -240,7 +248,10 @@ static void begin(struct orders *o)
     }
     o->again = false;
     o->sweep++;
-    o->sweeping = store_vm_of_host(o->d->db, o->d->host_id, on_rows, o);
+    o->with_keys = !o->runs || o->want_keys;
+    o->want_keys = false;
+    o->sweeping =
+        store_vm_of_host(o->d->db, o->d->host_id, o->with_keys, due_idle_minutes(o->d), on_rows, o);
     if (!o->sweeping)
         arm(o, NULL, RETRY_MS);
 }

@@ -104,10 +104,10 @@ void vm_row_take_start(struct vm *vm, bool retake)
         forget(vm);
 }
 
-static void on_stop(void *arg, const struct db_result *r)
+static void on_seen(void *arg, const struct db_result *r)
 {
     struct vm *vm = arg;
-    int64_t serial;
+    struct store_vm_seen seen;
 
     vm->stopping = NULL;
     if (db_status(r) != DB_OK) {
@@ -115,11 +115,27 @@ static void on_stop(void *arg, const struct db_result *r)
         orders_sweep_soon(vm->d->orders);
         return;
     }
-    serial = store_vm_read_stop(r);
-    if (serial) {
-        vm->stop_serial = serial;
+    if (!store_vm_read_look(r, &seen))
+        seen = (struct store_vm_seen){.wish = STORE_VM_STAYS};
+    switch (seen.wish) {
+    case STORE_VM_ORDERED:
+        vm->stop_serial = seen.stop_serial;
         vm_event(vm, VM_EV_STOP, "ordered");
-    } else if (vm->look_again) {
+        return;
+    case STORE_VM_EXPIRED:
+        vm_event(vm, VM_EV_STOP, "its hard expiration was %s", seen.due.hard);
+        return;
+    case STORE_VM_IDLE:
+        vm_event(vm, VM_EV_STOP, "its user has stayed away");
+        return;
+    case STORE_VM_STAYS:
+        break;
+    }
+    if (seen.due.serial)
+        due_expire(vm, &seen.due);
+    if (db_rows(r))
+        due_set(vm, &seen.due);
+    if (vm->look_again) {
         vm->look_again = false;
         vm_row_look(vm);
     }
@@ -131,8 +147,15 @@ void vm_row_look(struct vm *vm)
         vm->look_again = true;
         return;
     }
-    if (!vm->lost)
-        vm->stopping = store_vm_take_stop(vm->d->db, vm->d->host_id, vm->id, on_stop, vm);
+    if (!vm->lost) {
+        const struct conf *c = vm->d->conf;
+        struct store_vm_rules rules = {
+            .idle_minutes = due_idle_minutes(vm->d),
+            .restart = strcmp(conf_str(c, "hkd.vm.expire.hard.action"), "restart") == 0,
+        };
+
+        vm->stopping = store_vm_look(vm->d->db, vm->d->host_id, vm->id, &rules, on_seen, vm);
+    }
 }
 
 /* The run is over and the row knows it. */
@@ -178,6 +201,12 @@ static void on_told(void *arg, const struct db_result *r)
         return;
     }
     vm->alive = false;
+    if (vm->told == VM_RUNNING && !vm->untold) {
+        struct store_vm_due due;
+
+        store_vm_told_due(r, &due);
+        due_set(vm, &due);
+    }
     if (!vm->untold)
         vm->reason[0] = 0; /* told once: whoever unblocks it meanwhile has the last word */
     if (order == VM_CMD_STOP)
@@ -194,6 +223,7 @@ void vm_row_resend(struct vm *vm)
         .pid = vm->run ? node_vm_pid(vm->run) : 0,
         .alive = vm->alive,
         .reason = vm->reason[0] ? vm->reason : NULL,
+        .idle_minutes = due_idle_minutes(d),
     };
 
     if (vm->lost && vm->state == VM_STOPPED) {

@@ -44,6 +44,7 @@ struct vm *vm_free(struct vm *vm)
         return NULL;
     line_leave(vm->d->line, vm);
     vma_leave(vm);
+    due_leave(vm);
     vm_row_done(vm);
     node_vm_free(vm->run);
     ev_timer_free(vm->limit);
@@ -82,6 +83,8 @@ static void set_state(struct vm *vm, enum vm_state state)
         line_leave(vm->d->line, vm);
     if (state != VM_STARTING_2 && state != VM_RUNNING)
         vma_leave(vm);
+    if (state != VM_RUNNING)
+        due_leave(vm);
     vm_row_tell(vm);
 }
 
@@ -214,6 +217,10 @@ void vm_restore(struct vm *vm, const struct store_vm_row *row)
     if (r > 0) {
         log_info("[vm:%lld] adopted in %s", (long long)vm->id, vm_state_to_string(vm->state));
         vm_event(vm, VM_EV_FOUND, "its guard lives");
+        due_set(vm, &row->due);
+        /* Its hard expiration had come: the order is for after its end. */
+        if (vm->state == VM_RUNNING && row->order == VM_CMD_START)
+            vm_event(vm, VM_EV_STOP, "its restart had begun");
     } else if (r == 0 && vm->state == VM_STARTING_1) {
         vm_row_take_start(vm, true);
     } else if (r == 0) {

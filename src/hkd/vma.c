@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "hkd/hkd-internal.h"
 #include "wire/vma.h"
 
@@ -31,15 +32,16 @@ static int dial(const struct vm *vm)
     return TAKE_FD(fd);
 }
 
-static int ask(struct vm *vm, const char *function, int64_t serial, const char *limit_key,
-               rpc_client_fn *fn)
+static int ask(struct vm *vm, enum wire_vma_function function, int64_t serial,
+               const char *limit_key, const char *body, rpc_client_fn *fn,
+               struct rpc_request **ret_call)
 {
     struct rpc_call call = {
-        .function = function,
+        .function = wire_vma_function_to_string(function),
         .serial = (uint64_t)serial,
         .timeout_ms = (uint32_t)conf_ms(vm->d->conf, limit_key),
         .secret = {vm->secret, sizeof vm->secret},
-        .body = "{}",
+        .body = body,
     };
     int fd;
 
@@ -48,7 +50,7 @@ static int ask(struct vm *vm, const char *function, int64_t serial, const char *
     fd = dial(vm);
     if (fd < 0)
         return fd;
-    return rpc_client_call(vm->d->rpc, &call, fd, fn, vm, &vm->call);
+    return rpc_client_call(vm->d->rpc, &call, fd, fn, vm, ret_call);
 }
 
 static void later(struct vm *vm, int64_t ms, unsigned percent);
@@ -108,7 +110,7 @@ static void ping_now(void *arg)
             vm_event(vm, VM_EV_ALIVE, "it has no agent to ask");
         return;
     }
-    r = ask(vm, wire_vma_function_to_string(WIRE_VMA_PING), 0, "hkd.vm.vma.ping.timeout", on_ping);
+    r = ask(vm, WIRE_VMA_PING, 0, "hkd.vm.vma.ping.timeout", "{}", on_ping, &vm->call);
     if (r < 0)
         pinged(vm, false, r == -ENOKEY || r == -ECONNREFUSED || r == -EHOSTUNREACH, strerror(-r));
 }
@@ -156,8 +158,8 @@ static void on_poweroff(void *arg, const struct rpc_result *r)
 
 static void poweroff_now(struct vm *vm)
 {
-    int r = ask(vm, wire_vma_function_to_string(WIRE_VMA_POWEROFF), vm->stop_serial,
-                "hkd.vm.stop.vma.timeout", on_poweroff);
+    int r = ask(vm, WIRE_VMA_POWEROFF, vm->stop_serial, "hkd.vm.stop.vma.timeout", "{}",
+                on_poweroff, &vm->call);
 
     if (r < 0)
         vm_event(vm, VM_EV_REFUSED, "vma cannot be asked: %s", strerror(-r));
@@ -185,6 +187,27 @@ void vma_poweroff(struct vm *vm)
     vm->serial = store_vm_serial(vm->d->db, on_serial, vm);
     if (!vm->serial)
         vm_event(vm, VM_EV_REFUSED, "out of memory");
+}
+
+/* The times are the database's own words. */
+void vma_expire(struct vm *vm, const struct store_vm_due *due, rpc_client_fn *fn)
+{
+    struct rpc_result failed = {.status = RPC_UNREACHABLE};
+    char body[160];
+    int r;
+
+    if (vm->expire_call)
+        return;
+    r = str_format(body, sizeof body, "{\"qvd.vm.expiration.soft\": \"%s\"%s%s%s}", due->soft,
+                   due->hard[0] ? ", \"qvd.vm.expiration.hard\": \"" : "", due->hard,
+                   due->hard[0] ? "\"" : "");
+    if (r == 0)
+        r = ask(vm, WIRE_VMA_EXPIRE, due->serial, "hkd.vm.vma.expire.timeout", body, fn,
+                &vm->expire_call);
+    if (r < 0) {
+        failed.text = strerror(-r);
+        fn(vm, &failed);
+    }
 }
 
 void vma_leave(struct vm *vm)

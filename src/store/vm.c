@@ -82,18 +82,73 @@ int store_vm_read_start(const struct db_result *r, struct store_vm_start *ret,
     return 1;
 }
 
-struct db_request *store_vm_take_stop(struct db *db, int64_t host, int64_t vm, db_done_fn *done,
-                                      void *arg)
+/* When its user has stayed away too long; only after a session of this run. f is its OSF, minutes
+ * the parameter for those that have none of their own. */
+#define IDLE_AT(minutes)                                                                           \
+    "CASE WHEN r.user_state = 'disconnected' AND r.user_state_ts > r.vm_cmd_ts"                    \
+    " AND coalesce(f.stop_after_disconnect, " minutes ") >= 0 THEN r.user_state_ts"                \
+    " + coalesce(f.stop_after_disconnect, " minutes ") * interval '1 minute' END"
+#define MS_UNTIL(time) "(extract(epoch FROM (" time ") - clock_timestamp()) * 1000)::bigint"
+#define RFC3339(time) "to_char((" time ") AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+/* The columns of a store_vm_due. */
+#define DUE(soft, hard, idle)                                                                      \
+    MS_UNTIL(soft)                                                                                 \
+    "," MS_UNTIL(hard) "," MS_UNTIL(idle) "," RFC3339(soft) "," RFC3339(hard)
+
+static int64_t ms_until(const struct db_result *r, int row, int col)
 {
-    return db_query(db,
-                    "UPDATE vm_runtimes SET vm_cmd = NULL WHERE vm_id = $1 AND host_id = $2"
-                    " AND vm_state <> 'stopped' AND vm_cmd = 'stop' RETURNING vm_cmd_id",
-                    DB_PARAMS(DB_INT(vm), DB_INT(host)), 0, done, arg);
+    return db_null(r, row, col) ? STORE_NEVER : db_int(r, row, col);
 }
 
-int64_t store_vm_read_stop(const struct db_result *r)
+static void read_due(const struct db_result *r, int row, int col, struct store_vm_due *ret)
 {
-    return db_rows(r) == 0 ? 0 : db_int(r, 0, 0);
+    *ret = (struct store_vm_due){.soft_ms = ms_until(r, row, col),
+                                 .hard_ms = ms_until(r, row, col + 1),
+                                 .idle_ms = ms_until(r, row, col + 2)};
+    if (db_copy(r, row, col + 3, ret->soft, sizeof ret->soft) < 0)
+        ret->soft[0] = 0;
+    if (db_copy(r, row, col + 4, ret->hard, sizeof ret->hard) < 0)
+        ret->hard[0] = 0;
+}
+
+/* Not sent twice by itself: the second time would find the order taken. */
+struct db_request *store_vm_look(struct db *db, int64_t host, int64_t vm,
+                                 const struct store_vm_rules *rules, db_done_fn *done, void *arg)
+{
+    return db_query(
+        db,
+        "WITH o AS (SELECT r.vm_id, r.vm_cmd, r.vm_cmd_id, r.vm_state = 'running' AS runs,"
+        " r.vm_expiration_soft AS soft, r.vm_expiration_hard AS hard, " IDLE_AT(
+            "$3") " AS idle"
+                  "  FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id"
+                  "  JOIN osfs f ON f.id = coalesce(r.current_osf_id, v.osf_id)"
+                  "  WHERE r.vm_id = $1 AND r.host_id = $2 AND r.vm_state <> 'stopped'"
+                  "  FOR NO KEY UPDATE OF r),"
+                  "w AS (SELECT o.*, CASE WHEN vm_cmd = 'stop' THEN 1 WHEN NOT runs THEN 0"
+                  "  WHEN hard <= clock_timestamp() THEN 2 WHEN idle <= clock_timestamp() THEN 3 "
+                  "ELSE 0 END"
+                  "  AS wish FROM o),"
+                  "u AS (UPDATE vm_runtimes r SET"
+                  "  vm_cmd = CASE WHEN w.wish = 2 AND $4::boolean THEN 'start' END,"
+                  "  vm_expiration_soft = CASE WHEN w.wish <> 2 THEN r.vm_expiration_soft END,"
+                  "  vm_expiration_hard = CASE WHEN w.wish <> 2 THEN r.vm_expiration_hard END"
+                  "  FROM w WHERE r.vm_id = w.vm_id AND w.wish <> 0)"
+                  " SELECT wish, CASE WHEN wish = 1 THEN vm_cmd_id END,"
+                  " CASE WHEN wish = 0 AND runs AND soft <= clock_timestamp() THEN "
+                  "nextval('serials') END, " DUE("soft", "hard", "idle") " FROM w",
+        DB_PARAMS(DB_INT(vm), DB_INT(host), DB_INT(rules->idle_minutes), DB_BOOL(rules->restart)),
+        0, done, arg);
+}
+
+bool store_vm_read_look(const struct db_result *r, struct store_vm_seen *ret)
+{
+    if (db_rows(r) == 0)
+        return false;
+    *ret = (struct store_vm_seen){.wish = (enum store_vm_wish)db_int(r, 0, 0),
+                                  .stop_serial = db_int(r, 0, 1)};
+    read_due(r, 0, 3, &ret->due);
+    ret->due.serial = db_int(r, 0, 2);
+    return true;
 }
 
 struct db_request *store_vm_serial(struct db *db, db_done_fn *done, void *arg)
@@ -117,13 +172,17 @@ struct db_request *store_vm_tell(struct db *db, int64_t host, int64_t vm,
         " vma_ok_ts = CASE WHEN $5::boolean THEN now() ELSE r.vma_ok_ts END,"
         " blocked = r.blocked OR $6::text IS NOT NULL,"
         " blocked_reason = coalesce($6, r.blocked_reason)"
-        "  FROM o WHERE r.vm_id = o.vm_id RETURNING r.vm_id, r.l7r_instance_id, r.vm_cmd),"
+        "  FROM o WHERE r.vm_id = o.vm_id RETURNING r.*),"
         /* Counted once, however often it is told. */
         "n AS (UPDATE vm_counters c SET run_ok = run_ok + 1 FROM o"
         " WHERE c.vm_id = o.vm_id AND o.vm_state <> 'running' AND $3 = 'running')"
-        " SELECT l7r_instance_id, vm_cmd FROM r",
+        " SELECT r.l7r_instance_id, r.vm_cmd, " DUE(
+            "r.vm_expiration_soft", "r.vm_expiration_hard",
+            IDLE_AT("$7")) " FROM r JOIN vms v ON v.id = r.vm_id"
+                           " JOIN osfs f ON f.id = coalesce(r.current_osf_id, v.osf_id)",
         DB_PARAMS(DB_INT(vm), DB_INT(host), DB_TEXT(vm_state_to_string(news->state)),
-                  DB_ID(news->pid), DB_BOOL(news->alive), DB_TEXT(news->reason)),
+                  DB_ID(news->pid), DB_BOOL(news->alive), DB_TEXT(news->reason),
+                  DB_INT(news->idle_minutes)),
         DB_REPEAT, done, arg);
 }
 
@@ -166,6 +225,11 @@ bool store_vm_read_told(const struct db_result *r, int64_t *ret_instance, enum v
     return true;
 }
 
+void store_vm_told_due(const struct db_result *r, struct store_vm_due *ret)
+{
+    read_due(r, 0, 2, ret);
+}
+
 void store_vm_notify(struct db *db, int64_t vm, int64_t instance)
 {
     char channel[32];
@@ -177,15 +241,18 @@ void store_vm_notify(struct db *db, int64_t vm, int64_t instance)
     db_notify_id(db, "api", "vm", vm);
 }
 
-struct db_request *store_vm_of_host(struct db *db, int64_t host, db_done_fn *done, void *arg)
+struct db_request *store_vm_of_host(struct db *db, int64_t host, bool secrets, int64_t idle_minutes,
+                                    db_done_fn *done, void *arg)
 {
-    return db_query(db,
-                    "SELECT r.vm_id, r.vm_state, r.vm_cmd, r.vm_cmd_id, o.hypervisor, host(v.ip),"
-                    " s.secret FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id"
-                    "  JOIN osfs o ON o.id = coalesce(r.current_osf_id, v.osf_id)"
-                    "  LEFT JOIN vm_secrets s ON s.vm_id = r.vm_id"
-                    " WHERE r.host_id = $1 ORDER BY r.vm_cmd_id",
-                    DB_PARAMS(DB_INT(host)), DB_REPEAT, done, arg);
+    return db_query(
+        db,
+        "SELECT r.vm_id, r.vm_state, r.vm_cmd, r.vm_cmd_id, f.hypervisor, host(v.ip), " DUE(
+            "r.vm_expiration_soft", "r.vm_expiration_hard",
+            IDLE_AT("$3")) ", s.secret FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id"
+                           "  JOIN osfs f ON f.id = coalesce(r.current_osf_id, v.osf_id)"
+                           "  LEFT JOIN vm_secrets s ON $2::boolean AND s.vm_id = r.vm_id"
+                           " WHERE r.host_id = $1 ORDER BY r.vm_cmd_id",
+        DB_PARAMS(DB_INT(host), DB_BOOL(secrets), DB_INT(idle_minutes)), DB_REPEAT, done, arg);
 }
 
 int store_vm_read_row(const struct db_result *r, int row, struct store_vm_row *ret)
@@ -202,7 +269,8 @@ int store_vm_read_row(const struct db_result *r, int row, struct store_vm_row *r
     if (db_copy(r, row, 4, v.hypervisor, sizeof v.hypervisor) < 0 ||
         db_copy(r, row, 5, v.ip, sizeof v.ip) < 0)
         return -EINVAL;
-    v.has_secret = db_bytes(r, row, 6, v.secret, sizeof v.secret) == 0;
+    read_due(r, row, 6, &v.due);
+    v.has_secret = db_bytes(r, row, 11, v.secret, sizeof v.secret) == 0;
     *ret = v;
     return 0;
 }

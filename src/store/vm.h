@@ -40,11 +40,33 @@ must_check struct db_request *store_vm_retake_start(struct db *db, int64_t host,
 int store_vm_read_start(const struct db_result *r, struct store_vm_start *ret,
                         struct qvd_error *err);
 
-/* Takes an order to stop: one row with its serial, or none. */
-must_check struct db_request *store_vm_take_stop(struct db *db, int64_t host, int64_t vm,
-                                                 db_done_fn *done, void *arg);
-/* 0: no order. */
-int64_t store_vm_read_stop(const struct db_result *r);
+/* How long until something is due for a running VM, in ms; below 0: since how long it is. */
+#define STORE_NEVER INT64_MAX
+struct store_vm_due {
+    int64_t soft_ms, hard_ms; /* its expirations */
+    int64_t idle_ms;          /* its user has stayed away too long */
+    char soft[32], hard[32];  /* the expirations as RFC 3339; "" none */
+    int64_t serial;           /* for the order to expire; 0: soft is not due */
+};
+/* What shall be decided with. */
+struct store_vm_rules {
+    int64_t idle_minutes; /* vm.stop_after_disconnect, for OSFs that have none; -1 never */
+    bool restart;         /* what the hard expiration does; else it stops */
+};
+/* Looks at the row for what is to be done now: an order to stop is taken; where a VM runs, its hard
+ * expiration (which it has no more then; with restart, an order to start waits for its end) or
+ * its user's staying away end it. One row, or none when it is not this node's or is stopped. */
+must_check struct db_request *store_vm_look(struct db *db, int64_t host, int64_t vm,
+                                            const struct store_vm_rules *rules, db_done_fn *done,
+                                            void *arg);
+enum store_vm_wish { STORE_VM_STAYS, STORE_VM_ORDERED, STORE_VM_EXPIRED, STORE_VM_IDLE };
+struct store_vm_seen {
+    enum store_vm_wish wish;
+    int64_t stop_serial; /* of the order; else 0 */
+    struct store_vm_due due;
+};
+/* false: no row. */
+bool store_vm_read_look(const struct db_result *r, struct store_vm_seen *ret);
 
 /* A serial for an order of the node's own. */
 must_check struct db_request *store_vm_serial(struct db *db, db_done_fn *done, void *arg);
@@ -57,6 +79,7 @@ struct store_vm_news {
     int pid;
     bool alive;
     const char *reason;
+    int64_t idle_minutes; /* as in store_vm_rules */
 };
 must_check struct db_request *store_vm_tell(struct db *db, int64_t host, int64_t vm,
                                             const struct store_vm_news *news, db_done_fn *done,
@@ -69,6 +92,8 @@ must_check struct db_request *store_vm_stopped(struct db *db, int64_t host, int6
                                                void *arg);
 /* Of both: false when the row is not (no longer) the node's. ret_order: what waits. */
 bool store_vm_read_told(const struct db_result *r, int64_t *ret_instance, enum vm_cmd *ret_order);
+/* What is due, of a row told with store_vm_tell(). */
+void store_vm_told_due(const struct db_result *r, struct store_vm_due *ret);
 
 /* Those who wait for the VM look at it: its L7R (0: none) and the consoles. */
 void store_vm_notify(struct db *db, int64_t vm, int64_t instance);
@@ -80,11 +105,13 @@ struct store_vm_row {
     enum vm_cmd order;
     int64_t order_id;
     char hypervisor[16], ip[16];
+    struct store_vm_due due;
     bool has_secret;
     uint8_t secret[STORE_SECRET_LEN];
 };
-must_check struct db_request *store_vm_of_host(struct db *db, int64_t host, db_done_fn *done,
-                                               void *arg);
+/* secrets: with the VMs' keys, for adoption. */
+must_check struct db_request *store_vm_of_host(struct db *db, int64_t host, bool secrets,
+                                               int64_t idle_minutes, db_done_fn *done, void *arg);
 /* 0, or -errno (the row is to be left out). */
 int store_vm_read_row(const struct db_result *r, int row, struct store_vm_row *ret);
 

@@ -33,6 +33,9 @@ static void tell_heirs(struct session *s, uint64_t heir)
     struct session *waiting = map_get_u64(b->heirs, s->id);
 
     store_tell_api(b->db, "vm", (int64_t)s->vm_id);
+    /* Nobody is in it now: its node may have to stop it after a while. */
+    if (!heir && !waiting)
+        store_tell_host(b->db, (int64_t)s->host_id, "vm", (int64_t)s->vm_id);
     if (waiting && waiting->step == SESSION_TAKEOVER)
         session_event(waiting, SESSION_EV_DONE);
     else if (heir != b->instance)

@@ -16,7 +16,7 @@ struct db_result {
     enum vm_cmd order;
     int64_t number;
 };
-enum kind { TAKE, RETAKE, TAKE_STOP, SERIAL, TELL, STOPPED };
+enum kind { TAKE, RETAKE, LOOK, SERIAL, TELL, STOPPED };
 struct db_request {
     struct ev_timer *timer;
     enum kind kind;
@@ -71,10 +71,12 @@ static void answer(void *arg)
         take(q, &r);
     if (r.status == DB_OK && (q->kind == TELL || q->kind == STOPPED))
         tell(q, &r);
-    if (r.status == DB_OK && q->kind == TAKE_STOP && row->order == VM_CMD_STOP) {
-        row->order = VM_CMD_NONE;
+    if (r.status == DB_OK && q->kind == LOOK && row->mine) {
+        fakes.looks++;
         r.rows = 1;
-        r.number = 77;
+        r.number = row->order == VM_CMD_STOP ? 77 : 0;
+        if (r.number)
+            row->order = VM_CMD_NONE;
     }
     if (r.status == DB_OK && q->kind == SERIAL) {
         r.rows = 1;
@@ -148,15 +150,30 @@ int store_vm_read_start(const struct db_result *r, struct store_vm_start *ret,
     return 1;
 }
 
-struct db_request *store_vm_take_stop(struct db *db, int64_t host, int64_t vm, db_done_fn *done,
-                                      void *arg)
+struct db_request *store_vm_look(struct db *db, int64_t host, int64_t vm,
+                                 const struct store_vm_rules *rules, db_done_fn *done, void *arg)
 {
-    return ask(TAKE_STOP, vm, done, arg);
+    return ask(LOOK, vm, done, arg);
 }
 
-int64_t store_vm_read_stop(const struct db_result *r)
+int db_rows(const struct db_result *r)
 {
-    return r->number;
+    return r->rows;
+}
+
+bool store_vm_read_look(const struct db_result *r, struct store_vm_seen *ret)
+{
+    const struct fake_row *row = &fakes.rows[r->vm];
+
+    *ret = (struct store_vm_seen){.wish = r->number ? STORE_VM_ORDERED : row->wish,
+                                  .stop_serial = r->number,
+                                  .due = row->due};
+    return r->rows;
+}
+
+void store_vm_told_due(const struct db_result *r, struct store_vm_due *ret)
+{
+    *ret = fakes.rows[r->vm].due;
 }
 
 struct db_request *store_vm_serial(struct db *db, db_done_fn *done, void *arg)
@@ -355,6 +372,10 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_call *call, int socke
         fakes.pings++;
     else if (strcmp(call->function, "poweroff") == 0)
         fakes.poweroffs++;
+    else if (strcmp(call->function, "expire") == 0)
+        fakes.expires++;
+    if (strcmp(call->function, "expire") == 0)
+        snprintf(fakes.expire_body, sizeof fakes.expire_body, "%s", call->body);
     fakes.last_serial = call->serial;
     *ret_request = q;
     return 0;

@@ -14,6 +14,8 @@ struct fake_row {
     bool no_image;
     char reason[320];
     unsigned told; /* states told */
+    struct store_vm_due due;
+    enum store_vm_wish wish; /* what a look finds */
 };
 /* What the node has of them. */
 struct fake_run {
@@ -32,7 +34,8 @@ struct fakes {
     bool db_away;
     bool stops; /* the node stops its VMs */
     uint32_t rpc_status;
-    unsigned pings, poweroffs;
+    unsigned pings, poweroffs, expires, looks;
+    char expire_body[200];
     uint64_t last_serial;
     unsigned notified;
 };

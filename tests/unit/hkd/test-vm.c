@@ -23,7 +23,8 @@ static const char settings[] = "hkd.vm.starting.max = 2\n"
                                "hkd.vm.kill.timeout = 100ms\n"
                                "hkd.vm.vma.ping.interval = 500ms\n"
                                "hkd.vm.vma.dead.failures = 2\n"
-                               "hkd.vm.vma.dead.time = 500ms\n";
+                               "hkd.vm.vma.dead.time = 500ms\n"
+                               "hkd.vm.expire.soft.repeat = 1s\n";
 
 static int set_up(void **state)
 {
@@ -36,6 +37,8 @@ static int set_up(void **state)
     assert_int_equal(ev_loop_new(&d.loop), 0);
     fakes.loop = d.loop;
     fakes.rpc_status = RPC_OK;
+    for (int i = 0; i <= FAKE_VMS; i++)
+        fakes.rows[i].due = (struct store_vm_due){STORE_NEVER, STORE_NEVER, STORE_NEVER, "", "", 0};
     d.vms = map_new_u64();
     d.host_id = 1;
     return line_new(&d, &d.line);
@@ -185,6 +188,69 @@ static void test_no_vma(void **state)
     fake_gone(2, NODE_END_STOPPED, "");
     wait_row(2, VM_STOPPED);
     assert_string_equal(fakes.rows[2].reason, "");
+}
+
+static void wait_looks(unsigned wanted)
+{
+    int64_t end = clock_ms() + 5000;
+
+    while (fakes.looks < wanted) {
+        assert_true(clock_ms() < end);
+        ev_loop_turn(d.loop, true);
+    }
+    settle();
+}
+
+/* details.md, "Expirations executed": the agent at the soft time and after each pause; a look at
+ * the hard one, and the row decides. */
+static void test_due(void **state)
+{
+    struct store_vm_due *due = &fakes.rows[1].due;
+
+    run(1);
+    settle();
+    assert_int_equal(fakes.looks, 0); /* nothing is due: nobody asks */
+    due->soft_ms = 30;
+    memcpy(due->soft, "2026-11-30T18:00:00Z", 21);
+    due_set(get(1), due);
+    due->soft_ms = -1;
+    due->serial = 99;
+    wait_looks(1);
+    assert_int_equal(fakes.expires, 1);
+    assert_int_equal(fakes.last_serial, 99);
+    assert_string_equal(fakes.expire_body,
+                        "{\"qvd.vm.expiration.soft\": \"2026-11-30T18:00:00Z\"}");
+    /* A look between is no reason to tell it again; the pause (1 s) is. */
+    vm_row_look(get(1));
+    wait_looks(2);
+    assert_int_equal(fakes.expires, 1);
+    int64_t told = clock_ms();
+    wait_looks(3);
+    assert_true(clock_ms() - told > 700);
+    assert_int_equal(fakes.expires, 2);
+    /* Another time is another word. */
+    memcpy(due->soft, "2026-11-30T19:00:00Z", 21);
+    vm_row_look(get(1));
+    wait_looks(4);
+    assert_int_equal(fakes.expires, 3);
+    fakes.rows[1].wish = STORE_VM_EXPIRED;
+    vm_row_look(get(1));
+    wait_row(1, VM_STOPPING_2);
+    assert_int_equal(fakes.last_serial, 88);
+    assert_null(get(1)->due);
+    fake_gone(1, NODE_END_STOPPED, "");
+    wait_row(1, VM_STOPPED);
+}
+
+static void test_idle(void **state)
+{
+    fakes.rows[1].due.idle_ms = 50;
+    run(1);
+    fakes.rows[1].wish = STORE_VM_IDLE;
+    wait_row(1, VM_STOPPING_2);
+    assert_int_equal(fakes.looks, 1);
+    fake_gone(1, NODE_END_STOPPED, "");
+    wait_row(1, VM_STOPPED);
 }
 
 static void test_line(void **state)
@@ -410,11 +476,12 @@ static void test_limit_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_life),           TEST(test_no_boot),    TEST(test_no_network),
-        TEST(test_no_vma),         TEST(test_line),       TEST(test_stop_by_force),
-        TEST(test_dead_agent),     TEST(test_outage),     TEST(test_ordered_again),
-        TEST(test_ends_by_itself), TEST(test_lost),       TEST(test_adoption),
-        TEST(test_no_image),       TEST(test_limit_keys),
+        TEST(test_life),           TEST(test_no_boot),  TEST(test_no_network),
+        TEST(test_no_vma),         TEST(test_line),     TEST(test_stop_by_force),
+        TEST(test_dead_agent),     TEST(test_outage),   TEST(test_ordered_again),
+        TEST(test_ends_by_itself), TEST(test_due),      TEST(test_idle),
+        TEST(test_lost),           TEST(test_adoption), TEST(test_no_image),
+        TEST(test_limit_keys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
