@@ -161,6 +161,9 @@ static void on_term(void *arg, int signo)
 
 static void on_config(void *arg, int r, const struct qvd_error *err)
 {
+    struct api *api = arg;
+
+    auth_client_set_limit(api->auth, conf_ms(api->conf, "l7r.authd.timeout"));
     if (r < 0)
         log_warning("settings not read from the database, ignoring: %s", err->text);
 }

@@ -7,8 +7,7 @@
 #include "ipc/channel.h"
 #include "ipc/log-msg.h"
 
-/* authd itself refuses what waits longer than 3 s; hashing takes milliseconds. */
-#define ANSWER_MS 10000
+#define ANSWER_MS 15000
 #define OPEN_MAX 1000
 
 struct question {
@@ -26,6 +25,7 @@ struct auth_client {
     struct ipc_channel *channel;
     struct map *open; /* id -> struct question */
     uint64_t last_id;
+    uint64_t limit_ms;
 };
 
 static struct question *question_free(struct question *q)
@@ -148,6 +148,7 @@ int auth_client_new(struct ev_loop *loop, struct auth_client **ret_client)
     if (!c)
         return -ENOMEM;
     c->loop = loop;
+    c->limit_ms = ANSWER_MS;
     c->open = map_new_u64();
     if (!c->open) {
         auth_client_free(c);
@@ -155,6 +156,11 @@ int auth_client_new(struct ev_loop *loop, struct auth_client **ret_client)
     }
     *ret_client = c;
     return 0;
+}
+
+void auth_client_set_limit(struct auth_client *c, int64_t ms)
+{
+    c->limit_ms = (uint64_t)ms;
 }
 
 struct auth_client *auth_client_free(struct auth_client *c)
@@ -208,7 +214,7 @@ static uint64_t ask(struct auth_client *c, const struct ipc_message *m, void *re
         return 0;
     q->answer = answer;
     q->status = AUTH_UNAVAILABLE;
-    ev_timer_arm(q->limit, ANSWER_MS);
+    ev_timer_arm(q->limit, c->limit_ms);
     *(uint64_t *)request = q->id;
     int r = full ? -ENOBUFS : c->channel ? ipc_send(c->channel, m, request, -EBADF) : -EPIPE;
     if (r == -EMSGSIZE || r == -ENOMEM) {

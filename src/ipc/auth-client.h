@@ -22,11 +22,13 @@ struct auth_answer {
     struct auth_hashed hashed; /* of hash */
 };
 /* Called exactly once for each question that was taken and not cancelled, never inside the call
- * that asked. AUTH_UNAVAILABLE: authd is not there, died, or did not answer within 10 s. */
+ * that asked. AUTH_UNAVAILABLE: authd is not there, died, or did not answer in time. */
 typedef void auth_answer_fn(void *arg, const struct auth_answer *answer);
 
 /* Without a channel at first: questions are answered AUTH_UNAVAILABLE. 0 or -ENOMEM. */
 must_check int auth_client_new(struct ev_loop *loop, struct auth_client **ret_client);
+/* How long later questions wait for their answer; 15 s at first. */
+void auth_client_set_limit(struct auth_client *c, int64_t ms);
 /* NULL-safe, always NULL; open questions get no callback. */
 struct auth_client *auth_client_free(struct auth_client *c);
 /* A (new) channel to authd; takes fd over, also on failure. What was asked on the former one and

@@ -53,11 +53,13 @@ static must_check struct store_call *simple_send(struct db *db, struct simple *s
 /* Instances ------------------------------------------------------------------------------------ */
 
 static const char counters_sql[] =
+    "WITH once AS (UPDATE l7r_instances SET counted = $8 WHERE id = $9"
+    "  AND counted IS DISTINCT FROM $8 RETURNING 1)"
     "UPDATE host_counters c SET http_requests = c.http_requests + $2,"
     " auth_attempts = c.auth_attempts + $3, auth_ok = c.auth_ok + $4,"
     " nx_attempts = c.nx_attempts + $5, nx_ok = c.nx_ok + $6,"
     " short_sessions = c.short_sessions + $7"
-    " FROM hosts h WHERE h.id = c.host_id AND h.name = $1";
+    " FROM hosts h WHERE h.id = c.host_id AND h.name = $1 AND EXISTS (SELECT FROM once)";
 /* By its number also when another has buried it meanwhile: the lineage keeps its name. */
 static const char beat_sql[] =
     "INSERT INTO l7r_instances (id, host_id) VALUES ($1, (SELECT id FROM hosts WHERE name = $2))"
@@ -71,27 +73,39 @@ static void beat_answer(struct simple *s, const struct db_result *r)
     s->fn.beat(s->arg, db_status(r) == DB_OK ? (uint64_t)db_int(r, 0, 0) : 0);
 }
 
+static void counted_answer(struct simple *s, const struct db_result *r)
+{
+    bool ok = db_status(r) == DB_OK;
+
+    s->fn.beat(s->arg, ok ? (uint64_t)db_int(db_result_of(r, 0), 0, 0) : 0);
+}
+
 struct store_call *store_l7r_beat(struct db *db, uint64_t instance, const char *nodename,
-                                  const struct store_l7r_counters *c, store_beat_fn *fn, void *arg)
+                                  const struct store_l7r_counters *c, uint64_t number,
+                                  store_beat_fn *fn, void *arg)
 {
     struct simple *s = simple_new(beat_answer, arg);
-    const struct store_l7r_counters none = {0};
 
     if (!s)
         return NULL;
     s->fn.beat = fn;
     if (!instance)
         return simple_send(db, s, register_sql, DB_PARAMS(DB_TEXT(nodename)));
-    if (!c || memcmp(c, &none, sizeof none) == 0)
+    if (!c)
         return simple_send(db, s, beat_sql, DB_PARAMS(DB_ID((int64_t)instance), DB_TEXT(nodename)));
-    const struct db_stmt both[] = {
-        {counters_sql,                 DB_PARAMS(DB_TEXT(nodename), DB_INT((int64_t)c->http_requests),
-         DB_INT((int64_t)c->auth_attempts), DB_INT((int64_t)c->auth_ok),
-         DB_INT((int64_t)c->nx_attempts), DB_INT((int64_t)c->nx_ok),
-         DB_INT((int64_t)c->short_sessions))},
-        {beat_sql, DB_PARAMS(DB_ID((int64_t)instance),                           DB_TEXT(nodename))                                  },
+    const struct db_param *beat = DB_PARAMS(DB_ID((int64_t)instance), DB_TEXT(nodename));
+    const struct db_param *counts = DB_PARAMS(
+        DB_TEXT(nodename), DB_INT((int64_t)c->http_requests), DB_INT((int64_t)c->auth_attempts),
+        DB_INT((int64_t)c->auth_ok), DB_INT((int64_t)c->nx_attempts), DB_INT((int64_t)c->nx_ok),
+        DB_INT((int64_t)c->short_sessions), DB_INT((int64_t)number), DB_INT((int64_t)instance));
+    s->answer = counted_answer;
+    /* The row first, which another may have taken away. */
+    const struct db_stmt all[] = {
+        {beat_sql,     beat  },
+        {counters_sql, counts},
     };
-    return store_call_began(&s->call, db_batch(db, both, ARRAY_SIZE(both), 0, simple_done, s));
+    return store_call_began(&s->call,
+                            db_batch(db, all, ARRAY_SIZE(all), DB_REPEAT, simple_done, s));
 }
 
 #define GONE "SELECT id FROM l7r_instances WHERE id = $1 OR ok < now() - $2 * interval '1 ms'"

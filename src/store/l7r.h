@@ -15,11 +15,12 @@ struct store_l7r_counters {
 };
 
 /* Registers the instance (0: a new one) of that node's L7R, or tells that it is still there, and
- * adds the counters to the node's. instance 0: failed. */
+ * adds the counters (NULL: none) to the node's, once for each number, so that it may be
+ * repeated. instance 0: failed. */
 typedef void store_beat_fn(void *arg, uint64_t instance);
 must_check struct store_call *store_l7r_beat(struct db *db, uint64_t instance, const char *nodename,
                                              const struct store_l7r_counters *counters,
-                                             store_beat_fn *fn, void *arg);
+                                             uint64_t number, store_beat_fn *fn, void *arg);
 /* Forgets the instance and instances that have not beaten for so long; ends the sessions that they
  * left. mine 0: only the others. done with the number of sessions; -1: failed. */
 typedef void store_bury_fn(void *arg, int64_t sessions);

@@ -284,6 +284,7 @@ static void find_answer(struct simple *s, const struct db_result *r)
             .user_id = (uint64_t)db_int(r, (int)i, 2),
             .host_id = (uint64_t)db_int(r, (int)i, 3),
             .mine = db_bool(r, (int)i, 4),
+            .connected_ms = db_int(r, (int)i, 5),
         };
     s->fn.find(s->arg, failed, rows, failed ? 0 : n);
 }
@@ -299,7 +300,9 @@ struct store_call *store_session_find(struct db *db, struct store_ids ids, store
     s->fn.find = fn;
     return simple_send(db, s,
                        "SELECT s.id, s.vm_id, s.user_id, s.host_id,"
-                       " coalesce(r.session_id = s.id, false) FROM sessions s"
+                       " coalesce(r.session_id = s.id, false),"
+                       " coalesce(floor(extract(epoch FROM now() - s.connected) * 1000)::bigint,"
+                       " -1) FROM sessions s"
                        " LEFT JOIN vm_runtimes r ON r.vm_id = s.vm_id"
                        " WHERE s.id = ANY ($1::bigint[])",
                        DB_PARAMS(DB_TEXT(a)));

@@ -151,7 +151,8 @@ must_check struct store_call *store_session_readopt(struct db *db, uint64_t inst
 /* What is known of a relayed session. */
 struct store_session_row {
     uint64_t id, vm_id, user_id, host_id;
-    bool mine; /* the VM is still in it */
+    bool mine;            /* the VM is still in it */
+    int64_t connected_ms; /* for so long; -1: not connected */
 };
 typedef void store_find_fn(void *arg, bool failed, const struct store_session_row *rows, size_t n);
 must_check struct store_call *store_session_find(struct db *db, struct store_ids ids,

@@ -11,6 +11,7 @@ import pytest
 
 from fakenode import FakeNode, NX_SERVER, check_log
 from farm import wait_until
+from later import Later
 from oldclients import Answer, PerlClient, QtClient, Wire, basic, first_nx_bytes, request
 
 FARM = {'services': False,
@@ -48,28 +49,6 @@ def connected(farm, vm, make=PerlClient):
     client = client_of(farm, vm, make)
     assert first_nx_bytes(client.wire, client.connect(vm.id)) == NX_SERVER
     return client
-
-
-class Later:
-    """Runs call() beside the test; its value or exception."""
-
-    def __init__(self, call):
-        self.value = self.error = None
-
-        def run():
-            try:
-                self.value = call()
-            except BaseException as error:  # pylint: disable=broad-except
-                self.error = error
-        self.thread = threading.Thread(target=run, daemon=True)
-        self.thread.start()
-
-    def result(self, timeout=20):
-        self.thread.join(timeout)
-        assert not self.thread.is_alive(), 'no answer'
-        if self.error:
-            raise self.error
-        return self.value
 
 
 def session_row(node, vm):

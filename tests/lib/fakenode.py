@@ -40,9 +40,14 @@ class FakeVm:
         self.lock = threading.Condition()
         with network_of(node.farm.pid):
             self.agent = socket.create_server((address, 3030))
-            self.desktop = socket.create_server((address, 4100))
-        for listener, serve in ((self.agent, self._agent), (self.desktop, self._desktop)):
-            threading.Thread(target=self._accept, args=(listener, serve), daemon=True).start()
+        threading.Thread(target=self._accept, args=(self.agent, self._agent), daemon=True).start()
+        self.open_desktop()
+
+    def open_desktop(self):
+        with network_of(self.node.farm.pid):
+            self.desktop = socket.create_server((self.address, 4100))
+        threading.Thread(target=self._accept, args=(self.desktop, self._desktop),
+                         daemon=True).start()
 
     def on(self, function, status, state='listening', error=None):
         body = {'state': state} if error is None else {'state': state, 'error': error}

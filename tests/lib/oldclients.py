@@ -20,6 +20,8 @@ NX_HELLO = b'NXPROXY-3.5.0-3.5.99 stream=default,data=default '
 class Wire:
     """A TLS connection whose records are told apart."""
 
+    source = None       # (address, port) that it comes from, if a test minds
+
     def __init__(self, address, *, sni=None, ocsp=False, alpn=None, session=None, timeout=30):
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         if alpn:
@@ -36,7 +38,7 @@ class Wire:
         self.tls.set_connect_state()
         self.raw = b''
         self.closed = False
-        self.socket = socket.create_connection(address, timeout)
+        self.socket = socket.create_connection(address, timeout, source_address=self.source)
         while True:
             try:
                 self.tls.do_handshake()

@@ -41,15 +41,18 @@ struct broker {
     struct map *heirs;    /* former session's id -> the struct session that waits for its end */
     struct list stoppers; /* sessions in SESSION_STOPPING */
 
-    struct store_l7r_counters counters;
+    struct store_l7r_counters counters; /* since the last beat began */
+    struct store_l7r_counters told;     /* what it tells */
+    uint64_t told_as;                   /* its number; 0: written */
 
     struct ev_timer *stop_limit;
     bool loading, load_again; /* settings and certificate */
 
     /* reconcile.c */
     struct ev_timer *sweep, *beat;
-    bool sweeping, sweep_again, beating;
+    bool sweeping, sweep_again, beating, ending;
     uint64_t sweep_serial;
+    void (*last_beat)(struct broker *b);
     int64_t listening_since; /* clock_ms(); 0: not listening */
 
     /* The node, as read last. */
@@ -140,7 +143,7 @@ struct session {
     const char *type; /* its content type */
     char reason[257]; /* why it ended, for the log and the row */
 
-    int64_t began, step_began, connected; /* clock_ms() */
+    int64_t began, step_began, connected, ended; /* clock_ms(); 0: not yet */
     struct store_phases phases;
     uint64_t bytes_in, bytes_out;
 };
@@ -224,6 +227,8 @@ must_check int session_dial_socket(const struct session *s, uint16_t port);
 /* reconcile.c */
 must_check int reconcile_start(struct broker *b);
 void reconcile_stop(struct broker *b);
+/* The last beat: what was counted is written, then done(b). */
+void reconcile_last_beat(struct broker *b, void (*done)(struct broker *b));
 /* Everything is looked at now (or as soon as the present round is over). */
 void reconcile_now(struct broker *b);
 /* Adopts what a worker relays: looked up in the database at the next round. */

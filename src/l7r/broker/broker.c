@@ -217,11 +217,20 @@ static void buried(void *arg, int64_t sessions)
     ev_loop_stop(b->loop, 0);
 }
 
+static void end(struct broker *b)
+{
+    if (!store_l7r_bury(b->db, b->instance, INT32_MAX, buried, b))
+        ev_loop_stop(b->loop, 0);
+}
+
 void broker_end_if_idle(struct broker *b)
 {
-    if (!b->stopping || !list_empty(&b->sessions))
+    if (!b->stopping || b->ending || !list_empty(&b->sessions))
         return;
-    if (!b->db || !b->instance || !store_l7r_bury(b->db, b->instance, INT32_MAX, buried, b))
+    b->ending = true;
+    if (b->db && b->instance)
+        reconcile_last_beat(b, end);
+    else
         ev_loop_stop(b->loop, 0);
 }
 

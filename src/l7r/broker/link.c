@@ -130,6 +130,7 @@ static int on_request(void *owner, const void *msg, int *fd)
     if (!s)
         return -ENOMEM;
     c->session = s;
+    l->broker->counters.http_requests++;
     int r = take_request(s, m);
     if (r < 0) {
         session_abort(s, "malformed request");

@@ -165,6 +165,8 @@ static void found(void *arg, bool failed, const struct store_session_row *rows, 
         s->vm_id = rows[i].vm_id;
         s->user_id = rows[i].user_id;
         s->host_id = rows[i].host_id;
+        if (rows[i].connected_ms >= 0)
+            s->connected = clock_ms() - rows[i].connected_ms;
         if (session_register(s) < 0)
             log_error("out of memory: session %llu hears no notifications",
                       (unsigned long long)s->id);
@@ -288,11 +290,45 @@ static void have_instance(struct broker *b, uint64_t instance)
     reconcile_now(b);
 }
 
+static void beaten(void *arg, uint64_t instance);
+
+/* What a beat tells it tells once: one whose answer was lost is told again under its number. */
+static bool beat(struct broker *b)
+{
+    static const struct store_l7r_counters none = {0};
+
+    if (!b->told_as && memcmp(&b->counters, &none, sizeof none) != 0 &&
+        random_bytes(&b->told_as, sizeof b->told_as) == 0) {
+        b->told_as = (b->told_as & INT64_MAX) | 1;
+        b->told = b->counters;
+        b->counters = none;
+    }
+    b->beating = store_l7r_beat(b->db, b->instance, b->nodename, b->told_as ? &b->told : NULL,
+                                b->told_as, beaten, b) != NULL;
+    return b->beating;
+}
+
+/* Until all is written; the limit of the stop ends it when the database is away. */
+static void last_beat(struct broker *b)
+{
+    static const struct store_l7r_counters none = {0};
+    bool all = !b->told_as && memcmp(&b->counters, &none, sizeof none) == 0;
+
+    if (all || !b->listening_since || !beat(b))
+        b->last_beat(b);
+}
+
 static void beaten(void *arg, uint64_t instance)
 {
     struct broker *b = arg;
 
     b->beating = false;
+    if (instance && b->instance)
+        b->told_as = 0;
+    if (b->last_beat) {
+        last_beat(b);
+        return;
+    }
     ev_timer_arm_jittered(b->beat, instance ? (uint64_t)conf_ms(b->conf, "l7r.beat") : 1000, 20);
     if (instance && !b->instance)
         have_instance(b, instance);
@@ -304,10 +340,15 @@ static void beat_due(void *arg)
 
     if (b->beating || b->stopping)
         return;
-    b->beating = store_l7r_beat(b->db, b->instance, b->nodename, &b->counters, beaten, b) != NULL;
-    memset(&b->counters, 0, sizeof b->counters);
-    if (!b->beating)
+    if (!beat(b))
         ev_timer_arm(b->beat, 1000);
+}
+
+void reconcile_last_beat(struct broker *b, void (*done)(struct broker *b))
+{
+    b->last_beat = done;
+    if (!b->beating)
+        last_beat(b);
 }
 
 int reconcile_start(struct broker *b)

@@ -202,8 +202,9 @@ static void arm_limit(struct session *s)
     const struct session_step_row *row = &session_steps[s->step];
 
     if (row->kind == SESSION_WAITING)
-        ev_timer_arm(s->limit, row->setting ? (uint64_t)conf_ms(s->broker->conf, row->setting)
-                                            : row->limit_ms);
+        ev_timer_arm(s->limit, row->setting
+                                   ? (uint64_t)conf_ms(s->broker->conf, row->setting) * row->times
+                                   : row->limit_ms);
     else
         ev_timer_disarm(s->limit);
 }

@@ -120,6 +120,8 @@ enum session_event step_auth(struct session *s)
     if (remembered(s))
         return authenticated(s);
     s->broker->counters.auth_attempts++;
+    /* The step's own limit comes first. */
+    auth_client_set_limit(s->broker->auth, conf_ms(s->broker->conf, "l7r.authd.timeout") + 5000);
     if (s->credentials == L7R_BASIC)
         s->auth_call = auth_client_verify_user(s->broker->auth, basic, answered, s);
     else

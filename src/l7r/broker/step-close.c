@@ -11,6 +11,12 @@ static const char *ms_text(int64_t ms, char dst[24])
     return dst;
 }
 
+/* How long it was connected, however long its end waited for the database. */
+static int64_t connected_ms(const struct session *s)
+{
+    return s->connected ? s->ended - s->connected : 0;
+}
+
 /* The one line that tells a session's whole way. */
 static void tell(const struct session *s)
 {
@@ -20,11 +26,11 @@ static void tell(const struct session *s)
     log_info("%s session ended: %s; %.1f s connected, %llu bytes in, %llu out; tls %s, auth %s,"
              " claim %s, start %s, x_start %s, dial %s, first byte %s ms; host %llu, from %s",
              session_prefix(s, prefix), s->reason[0] ? s->reason : "closed",
-             s->connected ? (double)(clock_ms() - s->connected) / 1000 : 0.0,
-             (unsigned long long)s->bytes_in, (unsigned long long)s->bytes_out,
-             ms_text(p->tls, t[0]), ms_text(p->auth, t[1]), ms_text(p->claim, t[2]),
-             ms_text(p->start, t[3]), ms_text(p->x_start, t[4]), ms_text(p->dial, t[5]),
-             ms_text(p->first_byte, t[6]), (unsigned long long)s->host_id, s->source);
+             (double)connected_ms(s) / 1000, (unsigned long long)s->bytes_in,
+             (unsigned long long)s->bytes_out, ms_text(p->tls, t[0]), ms_text(p->auth, t[1]),
+             ms_text(p->claim, t[2]), ms_text(p->start, t[3]), ms_text(p->x_start, t[4]),
+             ms_text(p->dial, t[5]), ms_text(p->first_byte, t[6]), (unsigned long long)s->host_id,
+             s->source);
 }
 
 static void tell_heirs(struct session *s, uint64_t heir)
@@ -56,7 +62,7 @@ static void answered(void *arg, bool failed, uint64_t heir, uint64_t vm_id)
         if (ipc_send(s->link->channel, &l7r_ack_msg, &m, -EBADF) < 0)
             log_debug("session %llu is reported once more", (unsigned long long)s->id);
     }
-    if (s->connected && clock_ms() - s->connected < conf_ms(s->broker->conf, "l7r.short_session"))
+    if (s->connected && connected_ms(s) < conf_ms(s->broker->conf, "l7r.short_session"))
         s->broker->counters.short_sessions++;
     tell(s);
     tell_heirs(s, heir);
@@ -73,6 +79,8 @@ enum session_event step_close(struct session *s)
                                   .phases = s->phases};
 
     s->fd = fd_close(s->fd);
+    if (!s->ended)
+        s->ended = clock_ms();
     s->call = store_session_close(b->db, &q, answered, s);
     return s->call ? SESSION_EV_NONE : SESSION_EV_REFUSED;
 }

@@ -22,7 +22,6 @@ static void dialled(void *arg, unsigned events)
         return;
     }
     s->phases.dial = session_step_ms(s);
-    s->broker->counters.nx_ok++;
     session_event(s, SESSION_EV_DONE);
 }
 

@@ -58,7 +58,6 @@ enum session_event step_host(struct session *s)
 {
     struct broker *b = s->broker;
 
-    b->counters.http_requests++;
     if (b->host_at && clock_ms() - b->host_at < FRESH_MS)
         return judge(s);
     s->call = store_l7r_host(b->db, b->nodename, answered, s);

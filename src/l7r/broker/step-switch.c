@@ -7,12 +7,14 @@ static void answered(void *arg, bool failed, bool taken)
     struct session *s = arg;
 
     s->call = NULL;
-    if (taken)
+    if (taken) {
+        s->broker->counters.nx_ok++;
         session_event(s, SESSION_EV_DONE);
-    else if (failed)
+    } else if (failed) {
         session_event(s, session_unavailable(s, "the database does not answer"));
-    else
+    } else {
         session_event(s, session_unavailable(s, "another session has it, or it was disconnected"));
+    }
 }
 
 enum session_event step_switch(struct session *s)

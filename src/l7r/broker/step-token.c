@@ -6,8 +6,6 @@
 #include "l7r/broker/broker-internal.h"
 #include "wire/l7r.h"
 
-#define TOKEN_TTL (24 * 3600) /* l7r-protocol 9 */
-
 static void answered(void *arg, const struct auth_answer *a)
 {
     struct session *s = arg;
@@ -23,8 +21,9 @@ static void answered(void *arg, const struct auth_answer *a)
 
 enum session_event step_token(struct session *s)
 {
+    int64_t ttl_ms = conf_ms(s->broker->conf, "l7r.auth.token.expiration");
     struct auth_make_token q = {.user_id = s->user_id,
-                                .ttl = TOKEN_TTL,
+                                .ttl = (uint32_t)(ttl_ms / 1000),
                                 .multi_use = true,
                                 .store_only = s->kind == L7R_AUTH,
                                 .params = s->user_params};

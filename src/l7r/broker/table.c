@@ -1,36 +1,42 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "l7r/broker/table.h"
 
-#define DB_MS 10000 /* more than the 7 s after which db answers in any case */
+/* Limits are settings, each with the default that the table shows. */
+#define AUTHD 15000, "l7r.authd.timeout"
+#define DATABASE 10000, "l7r.timeout.database"
+#define WORKER 5000, "l7r.timeout.worker"
+#define NO_DATABASE "the database does not answer"
 
+/* clang-format off */
 const struct session_step_row session_steps[SESSION_STEP_MAX] = {
-    [SESSION_NEW] = {.kind = SESSION_PASSING        },
-    [SESSION_AUTH] = {SESSION_WAITING,                 15000, NULL, NULL, "the login took too long"},
-    [SESSION_TOKEN] = {SESSION_WAITING,                           15000, NULL, NULL, "the token took too long"},
-    [SESSION_HOST] = {SESSION_WAITING,      DB_MS, NULL, NULL, "the database does not answer"},
-    [SESSION_LIST] = {SESSION_WAITING,                 DB_MS, NULL, NULL, "the database does not answer"},
-    [SESSION_STOP] = {SESSION_WAITING,                           DB_MS, NULL, NULL, "the database does not answer"},
-    [SESSION_STOPPING] = {SESSION_WAITING,      270000, "l7r.timeout.vm_stop",
-                     "Waiting for VM to reach state stopped", "the VM did not stop in time"},
-    [SESSION_CLAIM] = {SESSION_WAITING,                 2 * DB_MS, NULL, NULL, "the database does not answer"},
-    [SESSION_UNCLAIM] = {SESSION_WAITING,                           DB_MS, NULL, NULL, NULL},
-    [SESSION_TAKEOVER] = {SESSION_WAITING, 5000, "l7r.timeout.takeover",
-                     "Aborting contending session", NULL},
-    [SESSION_WAIT] = {SESSION_WAITING,                 270000, "l7r.timeout.vm_start", NULL,
-                     "the VM did not start in time"},
-    [SESSION_PREPARE] = {SESSION_WAITING,                           30000, "l7r.timeout.x_start", "Starting X session",
-                     "the desktop did not start in time"},
-    [SESSION_ASK] = {SESSION_WAITING, 5000, NULL, NULL, NULL},
-    [SESSION_DIAL] = {SESSION_WAITING,                 5000, "l7r.timeout.dial", "Connecting X session",
-                     "the desktop does not take the connection"},
-    [SESSION_SWITCH] = {SESSION_WAITING,                           DB_MS, NULL, NULL, "the database does not answer"},
+    [SESSION_NEW]       = {.kind = SESSION_PASSING},
+    [SESSION_AUTH]      = {SESSION_WAITING, AUTHD, 1, NULL, "the login took too long"},
+    [SESSION_TOKEN]     = {SESSION_WAITING, AUTHD, 1, NULL, "the token took too long"},
+    [SESSION_HOST]      = {SESSION_WAITING, DATABASE, 1, NULL, NO_DATABASE},
+    [SESSION_LIST]      = {SESSION_WAITING, DATABASE, 1, NULL, NO_DATABASE},
+    [SESSION_STOP]      = {SESSION_WAITING, DATABASE, 1, NULL, NO_DATABASE},
+    [SESSION_STOPPING]  = {SESSION_WAITING, 270000, "l7r.timeout.vm_stop", 1,
+                           "Waiting for VM to reach state stopped", "the VM did not stop in time"},
+    [SESSION_CLAIM]     = {SESSION_WAITING, DATABASE, 2, NULL, NO_DATABASE},
+    [SESSION_UNCLAIM]   = {SESSION_WAITING, DATABASE, 1, NULL, NULL},
+    [SESSION_TAKEOVER]  = {SESSION_WAITING, 5000, "l7r.timeout.takeover", 1,
+                           "Aborting contending session", NULL},
+    [SESSION_WAIT]      = {SESSION_WAITING, 270000, "l7r.timeout.vm_start", 1, NULL,
+                           "the VM did not start in time"},
+    [SESSION_PREPARE]   = {SESSION_WAITING, 30000, "l7r.timeout.x_start", 1, "Starting X session",
+                           "the desktop did not start in time"},
+    [SESSION_ASK]       = {SESSION_WAITING, WORKER, 1, NULL, "the server is busy"},
+    [SESSION_DIAL]      = {SESSION_WAITING, 5000, "l7r.timeout.dial", 1, "Connecting X session",
+                           "the desktop does not take the connection"},
+    [SESSION_SWITCH]    = {SESSION_WAITING, DATABASE, 1, NULL, NO_DATABASE},
     [SESSION_CONNECTED] = {.kind = SESSION_STANDING},
-    [SESSION_CUT] = {SESSION_WAITING,                 5000, NULL, NULL, NULL},
-    [SESSION_RESET] = {SESSION_WAITING,          4000, "l7r.timeout.vma", NULL, NULL},
-    [SESSION_CLOSE] = {SESSION_WAITING,  DB_MS, NULL, NULL, NULL},
-    [SESSION_LATER] = {SESSION_WAITING,                 1000, NULL, NULL, NULL},
-    [SESSION_GONE] = {.kind = SESSION_PASSING                          },
+    [SESSION_CUT]       = {SESSION_WAITING, WORKER, 1, NULL, NULL},
+    [SESSION_RESET]     = {SESSION_WAITING, 4000, "l7r.timeout.vma", 1, NULL, NULL},
+    [SESSION_CLOSE]     = {SESSION_WAITING, DATABASE, 1, NULL, NULL},
+    [SESSION_LATER]     = {SESSION_WAITING, 1000, NULL, 1, NULL, NULL},
+    [SESSION_GONE]      = {.kind = SESSION_PASSING},
 };
+/* clang-format on */
 
 /* A row that leads to its own step: expected, and nothing to do. */
 static const struct {
@@ -74,7 +80,6 @@ static const struct {
     {SESSION_STOP,      SESSION_EV_ABORT,    SESSION_GONE     },
 
     {SESSION_STOPPING,  SESSION_EV_ANSWERED, SESSION_GONE     },
-    {SESSION_STOPPING,  SESSION_EV_REFUSED,  SESSION_GONE     },
     {SESSION_STOPPING,  SESSION_EV_LIMIT,    SESSION_GONE     },
     {SESSION_STOPPING,  SESSION_EV_ABORT,    SESSION_GONE     },
 
@@ -92,7 +97,6 @@ static const struct {
 
     {SESSION_TAKEOVER,  SESSION_EV_DONE,     SESSION_WAIT     },
     {SESSION_TAKEOVER,  SESSION_EV_LIMIT,    SESSION_WAIT     }, /* the VMA's cut makes it safe */
-    {SESSION_TAKEOVER,  SESSION_EV_REFUSED,  SESSION_CLOSE    },
     {SESSION_TAKEOVER,  SESSION_EV_ABORT,    SESSION_CLOSE    },
 
     {SESSION_WAIT,      SESSION_EV_DONE,     SESSION_PREPARE  },
@@ -186,7 +190,7 @@ void session_print_table(FILE *out)
         char limit[64] = "-";
 
         if (s->setting)
-            (void)snprintf(limit, sizeof limit, "`%s`", s->setting);
+            (void)snprintf(limit, sizeof limit, "%s`%s`", s->times > 1 ? "twice " : "", s->setting);
         else if (s->kind == SESSION_WAITING)
             (void)snprintf(limit, sizeof limit, "%u s", s->limit_ms / 1000);
         fprintf(out, "| %s | %s | %s | %s |\n", step_names[rows[i].step], limit,

@@ -62,8 +62,9 @@ enum session_step_kind { SESSION_PASSING, SESSION_WAITING, SESSION_STANDING };
 
 struct session_step_row {
     enum session_step_kind kind;
-    uint32_t limit_ms;    /* of a waiting step */
-    const char *setting;  /* the setting that tells the limit instead; NULL: none */
+    uint32_t limit_ms;    /* of a waiting step: the setting's default */
+    const char *setting;  /* that tells the limit; NULL: limit_ms holds */
+    uint32_t times;       /* so many times it (1 or 2) */
     const char *progress; /* the 102's text when it begins; NULL: none */
     const char *why;      /* what the client reads when its limit is over; NULL: it is not told */
 };

@@ -70,6 +70,7 @@ static void every_waiting_step_has_a_limit_and_an_abort(void **state)
         if (row->setting) {
             assert_non_null(conf_find(row->setting));
             assert_int_equal(conf_ms(conf, row->setting), row->limit_ms);
+            assert_in_range(row->times, 1, 2);
         }
     }
     conf_free(conf);
