@@ -23,7 +23,7 @@ def _run(command, env=None):
     return done.stdout
 
 
-def install_tree(say=print, build='build/release', options=('--buildtype=release',)):
+def install_tree(say=print, build='build/release', options=('--buildtype=release', '-Dtests=false')):
     """meson setup, compile and install; returns the DESTDIR. Quick when nothing has changed."""
     folder = os.path.join(TOP, build)
     destdir = os.path.join(folder, 'destdir')

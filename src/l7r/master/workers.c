@@ -90,7 +90,7 @@ static int on_ready(void *owner, const void *msg, int *fd)
     if (!m->told_ready && all_ready(m)) {
         m->told_ready = true;
         log_info("%zu workers accept connections", m->n_slots);
-        service_notify("READY=1");
+        service_notify("READY=1\nSTATUS=accepting connections");
     }
     return 0;
 }
@@ -212,6 +212,8 @@ void workers_start(struct master *m)
                       " until then",
                       conf_str(m->conf, "path.l7r.ssl.cert"));
         m->told_no_certificate = true;
+        /* It waits as long as it takes: a service manager shall not think that it hangs. */
+        service_notify("READY=1\nSTATUS=waiting for a certificate");
         return;
     }
     for (size_t i = 0; i < m->n_slots; i++)
