@@ -140,10 +140,12 @@ static void begin_body(struct http_client *c)
 static bool read_head(struct http_client *c)
 {
     const char *why = "";
-    ssize_t n = http_head_length(c->in.data, c->in.len);
+    ssize_t n = http_head_length(c->in.data, c->in.len, HTTP_HEAD_MAX);
 
     if (n < 0)
-        die(c, -EPROTO, "the head of the answer is too large");
+        die(c, -EPROTO,
+            n == -E2BIG ? "the head of the answer is too large"
+                        : "the answer is not HTTP/1.1: a CR without LF");
     if (n <= 0)
         return false;
     c->head = http_head_free(c->head);

@@ -42,13 +42,23 @@ static bool is_text(unsigned char c)
     return c == '\t' || (c >= 0x20 && c != 0x7f);
 }
 
-ssize_t http_head_length(const uint8_t *data, size_t len)
+static bool has_lone_cr(const uint8_t *data, size_t len)
 {
-    size_t max = len < HTTP_HEAD_MAX ? len : HTTP_HEAD_MAX, start = 0;
+    const uint8_t *end = data + len;
+
+    for (const uint8_t *cr = data; (cr = memchr(cr, '\r', (size_t)(end - cr))); cr++)
+        if (cr + 1 < end && cr[1] != '\n')
+            return true;
+    return false;
+}
+
+ssize_t http_head_length(const uint8_t *data, size_t len, size_t max)
+{
+    size_t seen = len < max ? len : max, start = 0;
     bool begun = false;
 
-    while (start < max) {
-        const uint8_t *lf = memchr(data + start, '\n', max - start);
+    while (start < seen) {
+        const uint8_t *lf = memchr(data + start, '\n', seen - start);
         if (!lf)
             break;
         size_t line = lf - (data + start);
@@ -58,7 +68,9 @@ ssize_t http_head_length(const uint8_t *data, size_t len)
             return start;
         begun = begun || !empty;
     }
-    return len >= HTTP_HEAD_MAX ? -E2BIG : 0;
+    if (len >= max)
+        return -E2BIG;
+    return has_lone_cr(data, seen) ? -EBADMSG : 0;
 }
 
 static int bad(struct parser *p, int status, const char *why)

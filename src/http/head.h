@@ -37,8 +37,8 @@ struct http_head {
 enum http_kind { HTTP_REQUEST, HTTP_ANSWER };
 
 /* Looks for the empty line: 0 not yet there; its length with the empty line and with blank lines
- * before it; -E2BIG: over HTTP_HEAD_MAX. */
-must_check ssize_t http_head_length(const uint8_t *data, size_t len);
+ * before it; -E2BIG: longer than max; -EBADMSG: a CR that no LF follows will never be right. */
+must_check ssize_t http_head_length(const uint8_t *data, size_t len, size_t max);
 
 /* Takes exactly that many bytes. 0 and *ret_head (free it by http_head_free()); else the status to
  * answer with: 400 (grammar), 431 (too many headers), 501 (transfer coding), 505 (not HTTP/1.1);

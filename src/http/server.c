@@ -7,8 +7,6 @@
 
 #include "http/server-internal.h"
 
-#define IN_MAX HTTP_HEAD_MAX /* what may wait behind a request that is being answered */
-
 const struct http_server_limits http_server_limits_default = {
     .head_ms = 10000, .first_ms = 10000, .idle_ms = 60000, .send_ms = 30000};
 
@@ -61,9 +59,15 @@ static void rest(struct http_server *c)
         arm(c, c->served ? c->limits.idle_ms : c->limits.first_ms);
 }
 
+static size_t head_max(const struct http_server *c)
+{
+    return c->limits.head_max ? c->limits.head_max : HTTP_HEAD_MAX;
+}
+
 static void update_reading(struct http_server *c)
 {
-    bool on = c->in.len < IN_MAX && !(c->state == SERVER_BODY && c->body_paused);
+    /* As much as a head may wait behind a request that is being answered. */
+    bool on = c->in.len < head_max(c) && !(c->state == SERVER_BODY && c->body_paused);
 
     stream_watch_hangup(c->stream, !on);
     stream_set_reading(c->stream, on);
@@ -125,8 +129,12 @@ static void begin_body(struct http_server *c)
 static void read_head(struct http_server *c)
 {
     const char *why = "";
-    ssize_t n = http_head_length(c->in.data, c->in.len);
+    ssize_t n = http_head_length(c->in.data, c->in.len, head_max(c));
 
+    if (n == -EBADMSG) {
+        reject(c, 400, "Bad Request: a CR without LF");
+        return;
+    }
     if (n < 0) {
         reject(c, 431, "The head of the request is too large.");
         return;

@@ -35,6 +35,7 @@ struct http_server_limits {
     uint64_t idle_ms;  /* between requests (http_server_set_idle()); 0: none */
     uint64_t send_ms;  /* for the peer to take an answer; 0: none */
     size_t body_max;   /* 0: no bodies (413) */
+    size_t head_max;   /* 0: HTTP_HEAD_MAX */
 };
 extern const struct http_server_limits http_server_limits_default; /* 10 s, 10 s, 60 s, 30 s, 0 */
 

@@ -25,10 +25,13 @@ static const struct ipc_field l7r_context_fields[] = {
     ROW(l7r_context, generation, IPC_U32, 0),
     ROW(l7r_context, cert_len, IPC_U32, L7R_CERTIFICATE_MAX),
     ROW(l7r_context, key_len, IPC_U32, L7R_CERTIFICATE_MAX),
+    ROW(l7r_context, ca_len, IPC_U32, L7R_CERTIFICATE_MAX),
+    ROW(l7r_context, crl_len, IPC_U32, L7R_CERTIFICATE_MAX),
     ROW(l7r_context, handshake_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, head_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, unauth_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, idle_ms, IPC_U32, LIMIT_MS),
+    ROW(l7r_context, head_max, IPC_U32, 65536),
     ROW(l7r_context, progress_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, request_ms, IPC_U32, LIMIT_MS),
     ROW(l7r_context, send_ms, IPC_U32, LIMIT_MS),
@@ -39,6 +42,7 @@ static const struct ipc_field l7r_context_fields[] = {
     ROW(l7r_context, log_level, IPC_U32, 4),
     ROW(l7r_context, min_version, IPC_STR, 16),
     ROW(l7r_context, ciphers, IPC_STR, 1024),
+    ROW(l7r_context, proxies, IPC_STR, L7R_PROXIES_MAX),
     ROW(l7r_context, ticket_keys, IPC_BYTES, L7R_TICKET_KEYS *L7R_TICKET_KEY_LEN),
 };
 static const struct ipc_field l7r_broker_context_fields[] = {
@@ -57,6 +61,8 @@ static const struct ipc_field l7r_ready_fields[] = {ROW(l7r_ready, instance, IPC
 static const struct ipc_field l7r_certificate_fields[] = {
     ROW(l7r_certificate, cert_len, IPC_U32, L7R_CERTIFICATE_MAX),
     ROW(l7r_certificate, key_len, IPC_U32, L7R_CERTIFICATE_MAX),
+    ROW(l7r_certificate, ca_len, IPC_U32, L7R_CERTIFICATE_MAX),
+    ROW(l7r_certificate, crl_len, IPC_U32, L7R_CERTIFICATE_MAX),
 };
 static const struct ipc_field l7r_settings_fields[] = {
     ROW(l7r_settings, len, IPC_U32, L7R_SETTINGS_MAX),
@@ -172,15 +178,16 @@ const struct ipc_message *const l7r_messages[] = {
     NULL,
 };
 
-int l7r_memory_new(const void *a, size_t a_len, const void *b, size_t b_len)
+int l7r_memory_new(const struct ipc_bytes *parts, size_t n)
 {
     _cleanup_(close_p) int fd = memfd_create("qvd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int r = 0;
 
     if (fd < 0)
         return -errno;
-    int r = fs_write_all(fd, a, a_len);
-    if (r == 0 && b_len)
-        r = fs_write_all(fd, b, b_len);
+    for (size_t i = 0; r == 0 && i < n; i++)
+        if (parts[i].len)
+            r = fs_write_all(fd, parts[i].data, parts[i].len);
     if (r < 0)
         return r;
     if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)

@@ -13,9 +13,10 @@
  * speaks, and the broker takes no new request from another than its own. */
 #define L7R_VERSION 1
 
-#define L7R_TICKET_KEY_LEN 80 /* name 16, AES-256 key 32, HMAC key 32 */
-#define L7R_TICKET_KEYS 2     /* the one in use, then the former */
-#define L7R_CERTIFICATE_MAX (256 * 1024)
+#define L7R_TICKET_KEY_LEN 80             /* name 16, AES-256 key 32, HMAC key 32 */
+#define L7R_TICKET_KEYS 2                 /* the one in use, then the former */
+#define L7R_CERTIFICATE_MAX (1024 * 1024) /* of each of the four texts */
+#define L7R_PROXIES_MAX 4096              /* text of l7r.trusted_proxies */
 #define L7R_SETTINGS_MAX (1024 * 1024)
 #define L7R_BODY_MAX 8000 /* of one l7r_answer; longer bodies come in several */
 #define L7R_PARAMS_MAX 8000
@@ -24,14 +25,16 @@
 /* Master to child ------------------------------------------------------------------------------ */
 
 /* To a worker, at its start and again when a part changes. The descriptor is a sealed memory file:
- * cert_len bytes of PEM chain, then key_len bytes of PEM key (both 0: plain TCP). */
+ * cert_len bytes of PEM chain, key_len of PEM key (both 0: plain TCP), ca_len of the authorities of
+ * clients' certificates (0: none are asked for), crl_len of revoked ones. */
 struct l7r_context {
     uint32_t slot, generation;
-    uint32_t cert_len, key_len;
+    uint32_t cert_len, key_len, ca_len, crl_len;
     uint32_t handshake_ms;        /* TLS done within, from accept */
     uint32_t head_ms;             /* head whole within, from its first byte */
     uint32_t unauth_ms;           /* a connection that never authenticated lives at most */
     uint32_t idle_ms;             /* one that did may idle between requests for */
+    uint32_t head_max;            /* bytes of a head */
     uint32_t progress_ms;         /* at least between two 102s */
     uint32_t request_ms;          /* the broker's answer comes within, else 503 */
     uint32_t send_ms;             /* a client that takes nothing of an answer for so long is cut */
@@ -42,6 +45,7 @@ struct l7r_context {
     uint32_t log_level;           /* enum log_level */
     const char *min_version;      /* "TLSv1.2", "TLSv1.3" */
     const char *ciphers;          /* of TLS 1.2; empty: OpenSSL's own */
+    const char *proxies;          /* l7r.trusted_proxies: who tells the client's address first */
     struct ipc_bytes ticket_keys; /* L7R_TICKET_KEYS of L7R_TICKET_KEY_LEN */
 };
 
@@ -74,10 +78,9 @@ struct l7r_ready {
     uint64_t instance; /* the broker's, 0 while the database has not been reached */
 };
 
-/* From the broker: the table ssl_configs (cert_len 0: nothing there), in the shape of l7r_context.
- */
+/* From the broker: the table ssl_configs (0: nothing there), in the shape of l7r_context. */
 struct l7r_certificate {
-    uint32_t cert_len, key_len;
+    uint32_t cert_len, key_len, ca_len, crl_len;
 };
 /* From the broker: the cluster's settings of the database, len bytes of "key NUL value NUL". */
 struct l7r_settings {
@@ -210,8 +213,8 @@ extern const struct ipc_message l7r_ack_msg;
 /* All of them, ended by NULL: for tests. */
 extern const struct ipc_message *const l7r_messages[];
 
-/* A sealed memory file of two parts: the descriptor, or -errno. */
-must_check int l7r_memory_new(const void *a, size_t a_len, const void *b, size_t b_len);
+/* A sealed memory file of n parts: the descriptor, or -errno. */
+must_check int l7r_memory_new(const struct ipc_bytes *parts, size_t n);
 /* Reads len bytes (at most max) of a memory file that a peer sent; they must all be there. A NUL
  * follows them. 0, -EFBIG, -EBADMSG, -ENOMEM, -errno. */
 must_check int l7r_memory_read(int fd, size_t len, size_t max, char **ret_data);

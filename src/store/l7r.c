@@ -320,16 +320,21 @@ struct store_call *store_l7r_settings(struct db *db, store_l7r_settings_fn *fn, 
 
 static void certificate_answer(struct simple *s, const struct db_result *r)
 {
-    const char *cert = "", *key = "";
+    struct store_l7r_certificate c = {"", "", "", ""};
     bool failed = db_status(r) != DB_OK;
 
     for (int i = 0; !failed && i < db_rows(r); i++) {
-        if (strcmp(db_str(r, i, 0), "l7r.ssl.cert") == 0)
-            cert = db_str(r, i, 1);
+        const char *key = db_str(r, i, 0), *value = db_str(r, i, 1);
+        if (strcmp(key, "l7r.ssl.cert") == 0)
+            c.cert = value;
+        else if (strcmp(key, "l7r.ssl.key") == 0)
+            c.key = value;
+        else if (strcmp(key, "l7r.ssl.ca") == 0)
+            c.ca = value;
         else
-            key = db_str(r, i, 1);
+            c.crl = value;
     }
-    s->fn.certificate(s->arg, failed ? NULL : cert, failed ? NULL : key);
+    s->fn.certificate(s->arg, failed ? NULL : &c);
 }
 
 struct store_call *store_l7r_certificate(struct db *db, store_l7r_certificate_fn *fn, void *arg)
@@ -340,7 +345,7 @@ struct store_call *store_l7r_certificate(struct db *db, store_l7r_certificate_fn
         return NULL;
     s->fn.certificate = fn;
     return simple_send(db, s,
-                       "SELECT key, value FROM ssl_configs"
-                       " WHERE key IN ('l7r.ssl.cert', 'l7r.ssl.key')",
+                       "SELECT key, value FROM ssl_configs WHERE key IN"
+                       " ('l7r.ssl.cert', 'l7r.ssl.key', 'l7r.ssl.ca', 'l7r.ssl.crl')",
                        DB_NO_PARAMS);
 }

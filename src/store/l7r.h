@@ -72,7 +72,10 @@ must_check struct store_call *store_l7r_stop_vm(struct db *db, uint64_t vm_id, u
 typedef void store_l7r_settings_fn(void *arg, const char *settings, size_t len);
 must_check struct store_call *store_l7r_settings(struct db *db, store_l7r_settings_fn *fn,
                                                  void *arg);
-/* Certificate and key of ssl_configs, "" where there is none; NULL: failed. */
-typedef void store_l7r_certificate_fn(void *arg, const char *cert, const char *key);
+/* The texts of ssl_configs, "" where there is none; NULL: failed. */
+struct store_l7r_certificate {
+    const char *cert, *key, *ca, *crl;
+};
+typedef void store_l7r_certificate_fn(void *arg, const struct store_l7r_certificate *c);
 must_check struct store_call *store_l7r_certificate(struct db *db, store_l7r_certificate_fn *fn,
                                                     void *arg);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 
 #include "base/buf.h"
@@ -36,7 +37,7 @@ struct stream {
     void *owner;
     SSL *ssl;
     struct tls_context *tls;
-    struct tls_peer *peer;     /* TLS client, until it is open */
+    struct tls_peer *peer;     /* TLS client, until it is open; a refused one of a server */
     struct qvd_error *failure; /* once it is dead */
     struct buf out;
     uint8_t *in; /* what was given back by stream_unread() */
@@ -51,6 +52,7 @@ struct stream {
     enum stream_state state : 4;
     bool server : 1, reading : 1, watch_hangup : 1, hangup_told : 1, got_eof : 1, eof_told : 1,
         congested : 1, finishing : 1, finished : 1, open_due : 1, freed : 1, lingering : 1,
+        refused : 1, /* a server's handshake failed: its peer may still have to read why */
         wants_read : 1, wants_write : 1; /* what the TLS handshake, or a crossed call, waits for */
 };
 /* Two of them, their events and the relay are an idle session's memory beside TLS: below 1 KiB. */
@@ -80,11 +82,24 @@ must_check int stream_tls_begin(struct stream *s, struct tls_context *tls, bool 
                                 const char *host);
 /* One step of the handshake: 0 done, -EAGAIN (wants_* tell what for), other: err is told. */
 must_check int stream_tls_handshake(struct stream *s, struct qvd_error *err);
+/* SSL_CTX_set_verify(3) of a server. */
+int stream_tls_verify_client(int ok, X509_STORE_CTX *ctx);
 /* After a client's handshake: completes s->peer. */
 void stream_tls_examine(struct stream *s);
 
+/* RFC 2253, cut to size. */
+void tls_name_text(const X509_NAME *name, char *dst, size_t size);
+
+/* tls-clients.c: from now on clients must have certificates; *ret_crl_next as in struct
+ * tls_server_facts. 0 or -EINVAL with err. */
+must_check int tls_demand_clients(SSL_CTX *ctx, const struct tls_server_spec *spec,
+                                  int64_t *ret_crl_next, struct qvd_error *err);
+
 /* tls.c */
 SSL_CTX *tls_context_ssl(struct tls_context *tls);
+int64_t tls_context_crl_next(const struct tls_context *tls);
+/* -EINVAL, with what and the first of OpenSSL's errors as the text. */
+int tls_fail(struct qvd_error *err, const char *what);
 void tls_peer_add_fault(struct tls_peer *peer, int fault);
 /* The first of OpenSSL's errors as text; "end of connection" without one. Empties its queue. */
 const char *tls_error_text(char *dst, size_t size);

@@ -158,6 +158,33 @@ int stream_tls_begin(struct stream *s, struct tls_context *tls, bool server, con
     return 0;
 }
 
+/* Of a server: whose certificate it was, for the log. */
+int stream_tls_verify_client(int ok, X509_STORE_CTX *ctx)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct stream *s = SSL_get_app_data(ssl);
+    X509 *cert = X509_STORE_CTX_get0_cert(ctx);
+
+    if (!ok && cert && !s->peer)
+        s->peer = calloc(1, sizeof *s->peer);
+    if (!ok && cert && s->peer)
+        tls_name_text(X509_get_subject_name(cert), s->peer->subject, sizeof s->peer->subject);
+    return ok;
+}
+
+/* -EACCES: his certificate is not good; 0: that is not why the handshake failed. */
+static int refused_client(struct stream *s, struct qvd_error *err)
+{
+    long why = SSL_get_verify_result(s->ssl);
+
+    if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
+        return qvd_error_set(err, -EACCES, "client certificate: none was sent");
+    if (why == X509_V_OK)
+        return 0;
+    return qvd_error_set(err, -EACCES, "client certificate %.120s: %s",
+                         s->peer ? s->peer->subject : "", X509_verify_cert_error_string(why));
+}
+
 int stream_tls_handshake(struct stream *s, struct qvd_error *err)
 {
     char text[160];
@@ -171,6 +198,8 @@ int stream_tls_handshake(struct stream *s, struct qvd_error *err)
     ssize_t r = failed(s, n);
     if (r == -EAGAIN)
         return -EAGAIN;
+    if (r == -EPROTO && s->server && refused_client(s, err) < 0)
+        return -EACCES;
     if (r == -EPROTO)
         return qvd_error_set(err, -EPROTO, "TLS handshake: %s", tls_error_text(text, sizeof text));
     if (r == 0 || r == -ECONNRESET)
@@ -194,7 +223,7 @@ static void examine_strength(struct stream *s, X509 *cert)
         tls_peer_add_fault(s->peer, TLS_FAULT_WEAK_HASH);
 }
 
-static void name_text(const X509_NAME *name, char *dst, size_t size)
+void tls_name_text(const X509_NAME *name, char *dst, size_t size)
 {
     BIO *bio = BIO_new(BIO_s_mem());
     char *text = NULL;
@@ -235,8 +264,8 @@ void stream_tls_examine(struct stream *s)
         examine_strength(s, sk_X509_value(chain, i));
     if (X509_digest(cert, EVP_sha256(), digest, &len) == 1)
         hex_encode(digest, 32, peer->fingerprint);
-    name_text(X509_get_subject_name(cert), peer->subject, sizeof peer->subject);
-    name_text(X509_get_issuer_name(cert), peer->issuer, sizeof peer->issuer);
+    tls_name_text(X509_get_subject_name(cert), peer->subject, sizeof peer->subject);
+    tls_name_text(X509_get_issuer_name(cert), peer->issuer, sizeof peer->issuer);
     time_text(X509_get0_notBefore(cert), peer->not_before, sizeof peer->not_before);
     time_text(X509_get0_notAfter(cert), peer->not_after, sizeof peer->not_after);
 }
@@ -252,6 +281,6 @@ const char *stream_peer_subject(const struct stream *s, char *dst, size_t size)
 
     dst[0] = '\0';
     if (cert)
-        name_text(X509_get_subject_name(cert), dst, size);
+        tls_name_text(X509_get_subject_name(cert), dst, size);
     return dst;
 }

@@ -232,6 +232,7 @@ static void handshake(struct stream *s)
     if (r == -EAGAIN)
         return;
     if (r < 0) {
+        s->refused = s->server && r != -ECONNRESET;
         fail(s, &why);
         return;
     }
@@ -536,10 +537,23 @@ static void linger_closed(void *owner, const struct qvd_error *why)
 static const struct stream_handlers linger_handlers = {
     .eof = linger_eof, .flushed = linger_eof, .closed = linger_closed};
 
+/* The alert that tells the peer why must not be lost to a reset for what he has sent since. */
+static void part_after_handshake(struct stream *s)
+{
+    SSL_free(s->ssl);
+    s->ssl = NULL;
+    s->ops = &stream_plain_ops;
+    s->state = STREAM_OPEN;
+    ev_deferred_cancel(&s->later);
+    buf_done(&s->out);
+}
+
 struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms)
 {
     if (!s || s->freed)
         return NULL;
+    if (s->state == STREAM_DEAD && s->refused)
+        part_after_handshake(s);
     if (s->state != STREAM_OPEN || arm(s, limit_ms ? limit_ms : LINGER_MS) < 0)
         return stream_free(s);
     s->lingering = true;

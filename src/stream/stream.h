@@ -69,7 +69,8 @@ must_check int stream_adopt(struct ev_loop *loop, int fd, uint64_t limit_ms,
 /* Closes at once; what is queued is lost. NULL-safe, always NULL. */
 struct stream *stream_free(struct stream *s);
 /* Gives the stream away: what is queued is sent, then the end, then input is thrown away until the
- * peer's end or limit_ms, so that an answer is not lost to a reset. Always NULL. */
+ * peer's end or limit_ms, so that an answer (or the alert of a server's failed handshake) is not
+ * lost to a reset. Always NULL. */
 struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms);
 /* Closes at once all that stream_free_flushed() has left in the loop: before the loop is freed. */
 void stream_end_lingering(struct ev_loop *loop);

@@ -24,6 +24,7 @@ struct tls_context {
     SSL_CTX *ctx;
     struct ticket_key tickets[TLS_TICKET_KEYS_MAX];
     size_t n_tickets;
+    int64_t crl_next; /* seconds since 1970; 0: no list */
 };
 
 const char *tls_error_text(char *dst, size_t size)
@@ -37,7 +38,7 @@ const char *tls_error_text(char *dst, size_t size)
     return dst;
 }
 
-static int fail_ssl(struct qvd_error *err, const char *what)
+int tls_fail(struct qvd_error *err, const char *what)
 {
     char text[160];
 
@@ -47,6 +48,18 @@ static int fail_ssl(struct qvd_error *err, const char *what)
 SSL_CTX *tls_context_ssl(struct tls_context *tls)
 {
     return tls->ctx;
+}
+
+void tls_init(void)
+{
+    OPENSSL_init_ssl(OPENSSL_INIT_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS |
+                         OPENSSL_INIT_LOAD_CRYPTO_STRINGS,
+                     NULL);
+}
+
+int64_t tls_context_crl_next(const struct tls_context *tls)
+{
+    return tls->crl_next;
 }
 
 struct tls_context *tls_context_ref(struct tls_context *tls)
@@ -107,7 +120,7 @@ static must_check int use_chain(SSL_CTX *ctx, const char *pem, size_t len, struc
     X509_free(cert);
     if (!ok) {
         BIO_free(bio);
-        return fail_ssl(err, "certificate");
+        return tls_fail(err, "certificate");
     }
     while (ok && (cert = read_cert(bio))) {
         ok = SSL_CTX_add0_chain_cert(ctx, cert) == 1;
@@ -116,7 +129,7 @@ static must_check int use_chain(SSL_CTX *ctx, const char *pem, size_t len, struc
     }
     BIO_free(bio);
     if (!ok)
-        return fail_ssl(err, "certificate chain");
+        return tls_fail(err, "certificate chain");
     end_of_pem();
     return 0;
 }
@@ -134,41 +147,7 @@ static must_check int use_key(SSL_CTX *ctx, const char *pem, size_t len, struct 
 
     EVP_PKEY_free(key);
     BIO_free(bio);
-    return ok ? 0 : fail_ssl(err, "private key");
-}
-
-static must_check int add_crl(X509_STORE *store, const char *pem, struct qvd_error *err)
-{
-    BIO *bio = BIO_new_mem_buf(pem, -1);
-    X509_CRL *crl = bio ? PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL) : NULL;
-    int ok = crl && X509_STORE_add_crl(store, crl) == 1;
-
-    X509_CRL_free(crl);
-    BIO_free(bio);
-    if (!ok)
-        return fail_ssl(err, "revocation list");
-    X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
-    return 0;
-}
-
-static must_check int demand_client_cert(SSL_CTX *ctx, const struct tls_server_spec *spec,
-                                         struct qvd_error *err)
-{
-    X509_STORE *store = SSL_CTX_get_cert_store(ctx);
-    BIO *bio = BIO_new_mem_buf(spec->client_ca_pem, -1);
-    size_t n = 0;
-    X509 *cert;
-
-    while (bio && (cert = read_cert(bio))) {
-        n += X509_STORE_add_cert(store, cert) == 1 && SSL_CTX_add_client_CA(ctx, cert) == 1;
-        X509_free(cert);
-    }
-    BIO_free(bio);
-    if (n == 0)
-        return fail_ssl(err, "authority of clients' certificates");
-    end_of_pem();
-    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-    return spec->crl_pem ? add_crl(store, spec->crl_pem, err) : 0;
+    return ok ? 0 : tls_fail(err, "private key");
 }
 
 /* http/1.1 or nothing: a client that offers h2 too must not get it. */
@@ -196,7 +175,7 @@ static must_check int set_versions(SSL_CTX *ctx, const struct tls_server_spec *s
         return qvd_error_set(err, -EINVAL, "TLS version %s: TLSv1.2 and TLSv1.3 are allowed",
                              spec->min_version);
     if (SSL_CTX_set_cipher_list(ctx, spec->ciphers ? spec->ciphers : CIPHERS_12) != 1)
-        return fail_ssl(err, "list of ciphers");
+        return tls_fail(err, "list of ciphers");
     return 0;
 }
 
@@ -219,7 +198,7 @@ int tls_server_new(const struct tls_server_spec *spec, struct tls_context **ret_
     if (r >= 0)
         r = use_key(tls->ctx, spec->key_pem, spec->key_len, err);
     if (r >= 0 && spec->client_ca_pem)
-        r = demand_client_cert(tls->ctx, spec, err);
+        r = tls_demand_clients(tls->ctx, spec, &tls->crl_next, err);
     if (r < 0) {
         tls_context_unref(tls);
         return r;
@@ -304,10 +283,10 @@ static must_check int use_own_cert(SSL_CTX *ctx, const struct tls_client_spec *s
         return qvd_error_set(err, -EINVAL,
                              "a client certificate needs both its file and its key's");
     if (SSL_CTX_use_certificate_chain_file(ctx, spec->cert_file) != 1)
-        return fail_ssl(err, spec->cert_file);
+        return tls_fail(err, spec->cert_file);
     if (SSL_CTX_use_PrivateKey_file(ctx, spec->key_file, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_check_private_key(ctx) != 1)
-        return fail_ssl(err, spec->key_file);
+        return tls_fail(err, spec->key_file);
     return 0;
 }
 
@@ -329,7 +308,7 @@ int tls_client_new(const struct tls_client_spec *spec, struct tls_context **ret_
         add_folder(tls->ctx, spec->ca_dirs[i]);
     for (size_t i = 0; r >= 0 && spec->ca_files && spec->ca_files[i]; i++)
         if (SSL_CTX_load_verify_file(tls->ctx, spec->ca_files[i]) != 1)
-            r = fail_ssl(err, spec->ca_files[i]);
+            r = tls_fail(err, spec->ca_files[i]);
     if (r >= 0 && (spec->cert_file || spec->key_file))
         r = use_own_cert(tls->ctx, spec, err);
     ERR_clear_error();

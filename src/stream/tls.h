@@ -12,9 +12,14 @@
 
 struct tls_context;
 
+/* Reads what OpenSSL reads from files once: before a sandbox without files is entered. */
+void tls_init(void);
+
 /* PEM bytes, not file names: a sandboxed process has no files. min_version: "TLSv1.2" (NULL) or
- * "TLSv1.3"; ciphers: OpenSSL's list for 1.2, NULL ours. client_ca: if set, clients must show a
- * certificate of it (crl: revoked ones). */
+ * "TLSv1.3"; ciphers: OpenSSL's list for 1.2, NULL ours. client_ca (NUL-ended): if set, clients
+ * must show a certificate of one of these authorities, and get no session tickets; crl: those that
+ * are revoked; without a list of its authority that is not out of date no certificate is good then.
+ */
 struct tls_server_spec {
     const char *cert_pem; /* chain, the server's own first */
     size_t cert_len;
@@ -36,6 +41,14 @@ struct tls_client_spec {
 };
 must_check int tls_client_new(const struct tls_client_spec *spec, struct tls_context **ret_tls,
                               struct qvd_error *err);
+
+/* What a server's certificate tells; times in seconds since 1970, 0: none. */
+struct tls_server_facts {
+    int64_t not_after;
+    int64_t crl_next; /* when the first list of revoked certificates is out of date */
+    char subject[256];
+};
+void tls_server_facts(const struct tls_context *tls, struct tls_server_facts *ret);
 
 /* Streams keep references of their own: a reload makes a new context and drops this one. */
 struct tls_context *tls_context_ref(struct tls_context *tls);

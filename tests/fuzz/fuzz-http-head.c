@@ -144,7 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         feed_client(data, len);
         return 0;
     }
-    ssize_t n = http_head_length(data, len);
+    ssize_t n = http_head_length(data, len, HTTP_HEAD_MAX);
     if (n <= 0)
         return 0;
     if ((size_t)n > len || n > HTTP_HEAD_MAX)

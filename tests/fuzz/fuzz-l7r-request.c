@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct request_memory memory;
     struct l7r_request q;
     const char *why = NULL;
-    ssize_t n = http_head_length(data, len);
+    ssize_t n = http_head_length(data, len, HTTP_HEAD_MAX);
 
     if (n <= 0 || http_head_parse(HTTP_REQUEST, data, (size_t)n, &head, NULL) != 0)
         return 0;

@@ -29,17 +29,22 @@ static void loaded(struct broker *b)
         load(b);
 }
 
-static void have_certificate(void *arg, const char *cert, const char *key)
+static void have_certificate(void *arg, const struct store_l7r_certificate *c)
 {
     struct broker *b = arg;
-    size_t c = cert ? strlen(cert) : 0, k = key ? strlen(key) : 0;
-    struct l7r_certificate m = {(uint32_t)c, (uint32_t)k};
 
-    if (cert && (c > L7R_CERTIFICATE_MAX || k > L7R_CERTIFICATE_MAX)) {
-        log_error("ssl_configs: certificate or key over %d bytes, ignoring them",
-                  L7R_CERTIFICATE_MAX);
-    } else if (cert) {
-        _cleanup_(close_p) int fd = l7r_memory_new(cert, c, key, k);
+    if (c) {
+        const struct ipc_bytes parts[] = {
+            {c->cert, strlen(c->cert)},
+            {c->key,  strlen(c->key) },
+            {c->ca,   strlen(c->ca)  },
+            {c->crl,  strlen(c->crl) }
+        };
+        const struct l7r_certificate m = {.cert_len = (uint32_t)parts[0].len,
+                                          .key_len = (uint32_t)parts[1].len,
+                                          .ca_len = (uint32_t)parts[2].len,
+                                          .crl_len = (uint32_t)parts[3].len};
+        _cleanup_(close_p) int fd = l7r_memory_new(parts, ARRAY_SIZE(parts));
         if (fd < 0 || ipc_send(b->master, &l7r_certificate_msg, &m, fd) < 0)
             log_error("the master does not take the certificate of the database");
     }
@@ -52,7 +57,8 @@ static void have_settings(void *arg, const char *settings, size_t len)
     struct l7r_settings m = {(uint32_t)len};
 
     if (settings && len <= L7R_SETTINGS_MAX) {
-        _cleanup_(close_p) int fd = l7r_memory_new(settings, len, NULL, 0);
+        const struct ipc_bytes all = {settings, len};
+        _cleanup_(close_p) int fd = l7r_memory_new(&all, 1);
         if (fd < 0 || ipc_send(b->master, &l7r_settings_msg, &m, fd) < 0)
             log_error("the master does not take the settings of the database");
     }

@@ -9,79 +9,6 @@
 
 #define REQUEST_MS 120000u
 
-void pem_done(struct pem *p)
-{
-    if (p->key)
-        explicit_bzero(p->key, p->key_len);
-    free(p->key);
-    free(p->cert);
-    *p = (struct pem){0};
-}
-
-/* The certificate -------------------------------------------------------------------------------
- */
-
-int context_read_files(struct master *m, struct qvd_error *err)
-{
-    struct pem p = {0};
-    const char *cert = conf_str(m->conf, "path.l7r.ssl.cert");
-    const char *key = conf_str(m->conf, "path.l7r.ssl.key");
-    int r = fs_read(cert, L7R_CERTIFICATE_MAX, &p.cert, &p.cert_len);
-
-    if (r == -ENOENT) {
-        pem_done(&m->files);
-        return 0;
-    }
-    if (r < 0)
-        return qvd_error_errno(err, r, "path.l7r.ssl.cert = %s", cert);
-    r = fs_read(key, L7R_CERTIFICATE_MAX, &p.key, &p.key_len);
-    if (r < 0) {
-        pem_done(&p);
-        return qvd_error_errno(err, r, "path.l7r.ssl.key = %s", key);
-    }
-    pem_done(&m->files);
-    m->files = p;
-    return 0;
-}
-
-static const struct pem *certificate(const struct master *m)
-{
-    return m->database.cert_len && m->database.key_len ? &m->database : &m->files;
-}
-
-bool context_has_certificate(const struct master *m)
-{
-    return !conf_bool(m->conf, "l7r.use_ssl") ||
-           (certificate(m)->cert_len && certificate(m)->key_len);
-}
-
-int context_take_certificate(struct master *m, const struct l7r_certificate *c, int fd)
-{
-    char *all = NULL;
-    size_t len = (size_t)c->cert_len + c->key_len;
-    struct pem p = {.cert_len = c->cert_len, .key_len = c->key_len};
-    int r = l7r_memory_read(fd, len, 2 * L7R_CERTIFICATE_MAX, &all);
-
-    if (r < 0)
-        return r;
-    bool same = p.cert_len == m->database.cert_len && p.key_len == m->database.key_len &&
-                (!p.cert_len || memcmp(all, m->database.cert, p.cert_len) == 0) &&
-                (!p.key_len || memcmp(all + p.cert_len, m->database.key, p.key_len) == 0);
-    p.cert = same ? NULL : strndup(all, p.cert_len);
-    p.key = same ? NULL : strndup(all + p.cert_len, p.key_len);
-    explicit_bzero(all, len);
-    free(all);
-    if (same)
-        return 0;
-    if (!p.cert || !p.key) {
-        pem_done(&p);
-        return -ENOMEM;
-    }
-    pem_done(&m->database);
-    m->database = p;
-    return 1;
-}
-
 int context_new_ticket(struct master *m)
 {
     memcpy(m->tickets[1], m->tickets[0], sizeof m->tickets[0]);
@@ -111,21 +38,24 @@ static uint32_t at_most(uint32_t value, uint32_t max)
 
 int context_send(struct master *m, struct proc *p)
 {
-    static char nothing[1];
-    static const struct pem none = {.cert = nothing, .key = nothing};
-    const struct pem *c = conf_bool(m->conf, "l7r.use_ssl") ? certificate(m) : &none;
-    bool v13 = strcmp(conf_str(m->conf, "l7r.ssl.version.min"), "1.3") == 0;
+    static char no_ciphers[] = "";
+    static const struct tls_plan plain = {.ciphers = no_ciphers};
+    const struct tls_plan *tls = m->use_ssl ? &m->plan : &plain;
+    const struct pem *c = &tls->pem;
     const struct l7r_context x = {
         .slot = p->slot,
         .generation = p->generation,
-        .cert_len = (uint32_t)c->cert_len,
-        .key_len = (uint32_t)c->key_len,
+        .cert_len = (uint32_t)c->len[PEM_CERT],
+        .key_len = (uint32_t)c->len[PEM_KEY],
+        .ca_len = (uint32_t)c->len[PEM_CA],
+        .crl_len = (uint32_t)c->len[PEM_CRL],
         .handshake_ms = setting_ms(m, "l7r.limit.handshake"),
         .head_ms = setting_ms(m, "l7r.limit.head"),
         .unauth_ms = setting_ms(m, "l7r.limit.unauthenticated"),
         .idle_ms = setting_ms(m, "l7r.limit.idle"),
         .send_ms = setting_ms(m, "l7r.limit.send"),
         .half_close_ms = setting_ms(m, "l7r.relay.half_close"),
+        .head_max = (uint32_t)conf_int(m->conf, "l7r.limit.head.size"),
         .progress_ms = setting_ms(m, "l7r.progress.interval"),
  /* More than all steps of the longest way together. */
         .request_ms = setting_ms(m, "l7r.timeout.vm_start") + setting_ms(m, "l7r.timeout.vm_stop") +
@@ -134,11 +64,18 @@ int context_send(struct master *m, struct proc *p)
         .unauth = share(m, "l7r.limit.connections.unauthenticated"),
         .connections = at_most(share(m, "l7r.limit.connections"), 1000000),
         .log_level = (uint32_t)log_get_level(),
-        .min_version = v13 ? "TLSv1.3" : "TLSv1.2",
-        .ciphers = conf_str(m->conf, "l7r.ssl.ciphers"),
+        .min_version = tls->v13 ? "TLSv1.3" : "TLSv1.2",
+        .ciphers = tls->ciphers,
+        .proxies = conf_str(m->conf, "l7r.trusted_proxies"),
         .ticket_keys = {m->tickets, sizeof m->tickets},
     };
-    _cleanup_(close_p) int fd = l7r_memory_new(c->cert, c->cert_len, c->key, c->key_len);
+    const struct ipc_bytes parts[PEM_PARTS] = {
+        {c->text[PEM_CERT], c->len[PEM_CERT]},
+        {c->text[PEM_KEY],  c->len[PEM_KEY] },
+        {c->text[PEM_CA],   c->len[PEM_CA]  },
+        {c->text[PEM_CRL],  c->len[PEM_CRL] }
+    };
+    _cleanup_(close_p) int fd = l7r_memory_new(parts, PEM_PARTS);
 
     return fd < 0 ? fd : ipc_send(p->channel, &l7r_context_msg, &x, fd);
 }
@@ -195,7 +132,11 @@ int context_send_broker(struct master *m)
     buf_init(&text, L7R_SETTINGS_MAX);
     int r = settings_text(m, &text);
     x.settings_len = (uint32_t)text.len;
-    _cleanup_(close_p) int fd = r < 0 ? r : l7r_memory_new(text.data, text.len, NULL, 0);
+    _cleanup_(close_p) int fd = r;
+    const struct ipc_bytes all = {text.data, text.len};
+
+    if (r == 0)
+        fd = l7r_memory_new(&all, 1);
     if (text.len)
         explicit_bzero(text.data, text.len);
     buf_done(&text);

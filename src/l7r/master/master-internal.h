@@ -13,6 +13,7 @@
 #include "ipc/l7r-msg.h"
 #include "ipc/rpc-client.h"
 #include "ipc/spawner.h"
+#include "l7r/master/expiry.h"
 
 #define SLOTS_MAX 64
 
@@ -39,10 +40,20 @@ struct slot {
     uint64_t pause;
 };
 
-/* PEM texts with their sizes; NULL: none. */
+/* PEM texts with their sizes; NULL: none. Authority and revoked ones are of clients' certificates.
+ */
+enum pem_part { PEM_CERT, PEM_KEY, PEM_CA, PEM_CRL, PEM_PARTS };
 struct pem {
-    char *cert, *key;
-    size_t cert_len, key_len;
+    char *text[PEM_PARTS];
+    size_t len[PEM_PARTS];
+};
+
+/* All of what decides about TLS. */
+struct tls_plan {
+    struct pem pem;
+    bool v13, require;
+    char *ciphers;
+    const char *from; /* for people */
 };
 
 struct master {
@@ -61,7 +72,14 @@ struct master {
     uint64_t instance;    /* the broker's lineage */
     int rpc_fd, authd_fd; /* the broker's ends, while there is no broker */
 
+    bool use_ssl;               /* as it was at the start */
     struct pem files, database; /* the certificate's sources: the latter wins */
+    struct tls_plan plan;       /* found good: what workers get */
+    struct tls_plan wanted;     /* being checked */
+    struct ev_command *check;
+    bool renew; /* a reload waits for the check */
+    struct expiry cert_expiry, crl_expiry;
+    struct ev_timer *day;
     uint8_t tickets[L7R_TICKET_KEYS][L7R_TICKET_KEY_LEN];
     struct ev_timer *rotate, *stop_limit;
     struct ev_signal *signals[4];
@@ -73,16 +91,27 @@ must_check int sockets_open(struct master *m, struct qvd_error *err);
 /* caps.c: 0, or -errno with err. */
 must_check int caps_bound(struct qvd_error *err);
 
-/* context.c */
+/* certificate.c */
+must_check int certificate_init(struct master *m);
+void certificate_done(struct master *m);
 /* Reads certificate and key files; none there is no error. 0 or -errno with err. */
-must_check int context_read_files(struct master *m, struct qvd_error *err);
-bool context_has_certificate(const struct master *m);
+must_check int certificate_read_files(struct master *m, struct qvd_error *err);
+/* From the broker: 1 changed, 0, or -errno. */
+must_check int certificate_take(struct master *m, const struct l7r_certificate *c, int fd);
+/* Sources or settings may have changed: if so they are checked, then the workers are told (or
+ * renewed, if m->renew). What is no good changes nothing. */
+void certificate_apply(struct master *m);
+/* There is one to serve with. */
+bool certificate_there(const struct master *m);
+
+/* master.c: the new workers are on their way. */
+void reload_done(struct master *m);
+
+/* context.c */
 must_check int context_send(struct master *m, struct proc *p);
 must_check int context_send_broker(struct master *m);
 must_check int context_new_ticket(struct master *m);
-void pem_done(struct pem *p);
 /* From the broker: 0 or -errno. */
-must_check int context_take_certificate(struct master *m, const struct l7r_certificate *c, int fd);
 must_check int context_take_settings(struct master *m, const struct l7r_settings *s, int fd);
 
 /* workers.c */

@@ -13,7 +13,6 @@
 #include "ipc/log-msg.h"
 #include "l7r/master/master-internal.h"
 
-#define TICKET_MS (12 * 3600 * 1000u)
 #define STOP_MS 10000
 
 /* Peers of the broker ----------------------------------------------------------------------------
@@ -68,13 +67,11 @@ static int on_ready(void *owner, const void *msg, int *fd)
 static int on_certificate(void *owner, const void *msg, int *fd)
 {
     struct master *m = owner;
-    int r = context_take_certificate(m, msg, *fd);
+    int r = certificate_take(m, msg, *fd);
 
     if (r <= 0)
         return r;
-    log_info("new certificate from the database");
-    workers_tell(m);
-    workers_start(m);
+    certificate_apply(m);
     return 0;
 }
 
@@ -92,8 +89,8 @@ static int on_settings(void *owner, const void *msg, int *fd)
     int r = context_take_settings(m, msg, *fd);
     conf_on_change(m->conf, NULL, NULL);
     if (changed) {
-        workers_tell(m);
-        workers_start(m);
+        ev_timer_arm(m->rotate, (uint64_t)conf_ms(m->conf, "l7r.ssl.tickets.rotate"));
+        certificate_apply(m);
     }
     return r;
 }
@@ -161,13 +158,17 @@ static void on_reload(void *arg, int signo)
     conf_main_reload(m->conf);
     ipc_log_send(m->broker);
     workers_log(m);
-    if (context_read_files(m, &err) < 0)
+    if (certificate_read_files(m, &err) < 0)
         log_error("%s; the former certificate stays", err.text);
     if (m->broker && context_send_broker(m) < 0)
         log_error("the broker does not take new settings");
     auth_spawner_restart(m->auth_spawner);
-    workers_renew(m);
-    workers_start(m);
+    m->renew = true;
+    certificate_apply(m);
+}
+
+void reload_done(struct master *m)
+{
     service_notify("READY=1");
 }
 
@@ -199,7 +200,7 @@ static void rotate(void *arg)
 {
     struct master *m = arg;
 
-    ev_timer_arm(m->rotate, TICKET_MS);
+    ev_timer_arm(m->rotate, (uint64_t)conf_ms(m->conf, "l7r.ssl.tickets.rotate"));
     if (context_new_ticket(m) == 0)
         workers_tell(m);
 }
@@ -234,7 +235,7 @@ static must_check int start_children(struct master *m)
     if (r == 0)
         r = rpc_spawner_new(m->loop, NULL, rpc_spawned, m, &m->rpc_spawner);
     if (r == 0)
-        workers_start(m);
+        certificate_apply(m);
     return r;
 }
 
@@ -255,13 +256,15 @@ static must_check int master_init(struct master *m)
     if (r == 0)
         r = workers_init(m);
     if (r == 0)
+        r = certificate_init(m);
+    if (r == 0)
         r = ev_timer_new(m->loop, rotate, m, &m->rotate);
     if (r == 0)
         r = ev_timer_new(m->loop, stop_limit_over, m, &m->stop_limit);
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(signals); i++)
         r = ev_signal_new(m->loop, signals[i].signo, signals[i].fn, m, &m->signals[i]);
     if (r == 0)
-        ev_timer_arm(m->rotate, TICKET_MS);
+        ev_timer_arm(m->rotate, (uint64_t)conf_ms(m->conf, "l7r.ssl.tickets.rotate"));
     return r;
 }
 
@@ -273,8 +276,7 @@ static void master_done(struct master *m)
     m->broker = ipc_channel_free(m->broker);
     QVD_LIST_FOREACH (p, &m->procs, struct proc, node)
         (void)ev_child_kill(p->child, SIGKILL);
-    pem_done(&m->files);
-    pem_done(&m->database);
+    certificate_done(m);
     explicit_bzero(m->tickets, sizeof m->tickets);
 }
 
@@ -325,8 +327,10 @@ int main(int argc, char **argv)
     if (!m.conf)
         return status;
     m.conf_file = conf_file(argc, argv);
+    m.use_ssl = conf_bool(m.conf, "l7r.use_ssl");
     raise_limits(&m);
-    if (caps_bound(&err) < 0 || sockets_open(&m, &err) < 0 || context_read_files(&m, &err) < 0) {
+    if (caps_bound(&err) < 0 || sockets_open(&m, &err) < 0 ||
+        certificate_read_files(&m, &err) < 0) {
         log_error("%s", err.text);
         return 1;
     }

@@ -205,7 +205,7 @@ int workers_init(struct master *m)
 
 void workers_start(struct master *m)
 {
-    if (!context_has_certificate(m)) {
+    if (!certificate_there(m)) {
         if (!m->told_no_certificate)
             log_error("no certificate: put it and its key at path.l7r.ssl.cert (%s) and"
                       " path.l7r.ssl.key, or into the database (ssl_configs); nothing is served"
@@ -223,7 +223,7 @@ void workers_start(struct master *m)
 
 void workers_renew(struct master *m)
 {
-    if (!context_has_certificate(m) || m->stopping)
+    if (!certificate_there(m) || m->stopping)
         return;
     m->generation++;
     for (size_t i = 0; i < m->n_slots; i++) {

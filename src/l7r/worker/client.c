@@ -12,6 +12,7 @@
 
 #define BODY_MAX (4 << 20)
 #define RETRY_AFTER 5
+#define PARTING_MS 500
 
 void client_free(struct client *c)
 {
@@ -265,7 +266,8 @@ static void opened(void *owner)
                                               .first_ms = x->unauth_ms,
                                               .idle_ms = x->unauth_ms,
                                               .send_ms = x->send_ms,
-                                              .body_max = 0};
+                                              .body_max = 0,
+                                              .head_max = x->head_max};
 
     c->tls_ms = (uint32_t)((clock_us() - c->accepted_us) / 1000);
     c->state = CLIENT_IDLE;
@@ -277,7 +279,10 @@ static void stream_closed(void *owner, const struct qvd_error *why)
 {
     struct client *c = owner;
 
-    log_debug("handshake with %s: %s", c->source->address, why->text);
+    /* Somebody is kept out by what the administrator has ordered: he wants to know. */
+    log_line(why->code == -EACCES ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, "handshake with %s: %s",
+             c->source->address, why->text);
+    c->stream = stream_free_flushed(c->stream, PARTING_MS);
     client_free(c);
 }
 

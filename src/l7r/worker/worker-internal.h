@@ -92,6 +92,12 @@ void worker_broker_lost(struct worker *w);
 void worker_end_if_idle(struct worker *w);
 void worker_resume_accept(struct worker *w);
 
+/* rights.c: the user, an empty root, no capability, a list of system calls. 0, or -errno, told. */
+must_check int worker_enter_sandbox(const char *user);
+
+/* check.c: the exit status. */
+int check_main(const char *user);
+
 /* client.c */
 void client_new(struct worker *w, int fd, const char *address);
 /* Tells the broker, unless it has a session now, and frees it. */

@@ -6,11 +6,8 @@
 #include <netdb.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <time.h>
 
 #include "base/log.h"
-#include "base/sandbox.h"
 #include "base/str.h"
 #include "config.h"
 #include "ipc/log-msg.h"
@@ -20,9 +17,6 @@
 #define LISTEN_FD 4
 #define ACCEPT_TURN 64
 #define NO_DESCRIPTORS_MS 200
-#define CHROOT_DIR QVD_RUNDIR "/empty"
-
-static const int own_syscalls[] = {SYS_accept4, SYS_pread64, SYS_dup, -1};
 
 /* Accepting -------------------------------------------------------------------------------------
  */
@@ -212,33 +206,64 @@ static int attach_broker(struct worker *w, int fd)
 /* The master ------------------------------------------------------------------------------------
  */
 
+/* The four texts of the memory file, each with a NUL behind it. */
+static must_check int split(char *all, const uint32_t lens[4], char *ret_text[4])
+{
+    size_t at = 0;
+
+    for (int i = 0; i < 4; at += lens[i++]) {
+        ret_text[i] = lens[i] ? strndup(all + at, lens[i]) : NULL;
+        if (lens[i] && !ret_text[i])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static must_check int set_tickets(struct tls_context *tls, const struct ipc_bytes *tickets)
+{
+    uint8_t keys[L7R_TICKET_KEYS][TLS_TICKET_KEY_LEN];
+
+    if (tickets->len != sizeof keys)
+        return 0;
+    memcpy(keys, tickets->data, sizeof keys);
+    int r =
+        tls_server_set_tickets(tls, (const uint8_t(*)[TLS_TICKET_KEY_LEN])keys, L7R_TICKET_KEYS);
+    explicit_bzero(keys, sizeof keys);
+    return r;
+}
+
 static must_check int make_tls(struct worker *w, const struct l7r_context *m, int fd,
                                struct tls_context **ret_tls)
 {
-    _cleanup_(free_p) char *pem = NULL;
+    const uint32_t lens[4] = {m->cert_len, m->key_len, m->ca_len, m->crl_len};
+    char *all = NULL, *text[4] = {0};
     struct qvd_error err = {0};
-    size_t len = (size_t)m->cert_len + m->key_len;
-    uint8_t keys[L7R_TICKET_KEYS][TLS_TICKET_KEY_LEN];
+    size_t len = (size_t)m->cert_len + m->key_len + m->ca_len + m->crl_len;
     struct tls_context *tls = NULL;
-    int r = l7r_memory_read(fd, len, 2 * L7R_CERTIFICATE_MAX, &pem);
+    int r = l7r_memory_read(fd, len, 4 * (size_t)L7R_CERTIFICATE_MAX, &all);
 
+    if (r == 0)
+        r = split(all, lens, text);
     if (r == 0 && m->cert_len) {
-        const struct tls_server_spec spec = {.cert_pem = pem,
+        const struct tls_server_spec spec = {.cert_pem = text[0],
                                              .cert_len = m->cert_len,
-                                             .key_pem = pem + m->cert_len,
+                                             .key_pem = text[1],
                                              .key_len = m->key_len,
                                              .min_version = m->min_version,
-                                             .ciphers = m->ciphers[0] ? m->ciphers : NULL};
+                                             .ciphers = m->ciphers[0] ? m->ciphers : NULL,
+                                             .client_ca_pem = text[2],
+                                             .crl_pem = text[3]};
         r = tls_server_new(&spec, &tls, &err);
-        if (r == 0 && m->ticket_keys.len == sizeof keys) {
-            memcpy(keys, m->ticket_keys.data, sizeof keys);
-            r = tls_server_set_tickets(tls, (const uint8_t(*)[TLS_TICKET_KEY_LEN])keys,
-                                       L7R_TICKET_KEYS);
-            explicit_bzero(keys, sizeof keys);
-        }
+        if (r == 0)
+            r = set_tickets(tls, &m->ticket_keys);
     }
-    if (pem)
-        explicit_bzero(pem, len);
+    if (all)
+        explicit_bzero(all, len);
+    if (text[1])
+        explicit_bzero(text[1], m->key_len);
+    free(all);
+    for (int i = 0; i < 4; i++)
+        free(text[i]);
     if (r < 0) {
         log_error("certificate: %s", err.text[0] ? err.text : strerror(-r));
         tls = tls_context_unref(tls);
@@ -248,32 +273,17 @@ static must_check int make_tls(struct worker *w, const struct l7r_context *m, in
     return 0;
 }
 
-static must_check int enter_sandbox(const char *user)
-{
-    int all[128];
-    size_t n = 0;
-    struct qvd_error err = {0};
-
-    for (const int *s = sandbox_loop_syscalls; *s != -1 && n < ARRAY_SIZE(all) - 8; s++)
-        all[n++] = *s;
-    for (const int *s = own_syscalls; *s != -1; s++)
-        all[n++] = *s;
-    all[n] = -1;
-    tzset();
-    const struct sandbox_spec spec = {.user = user, .chroot_dir = CHROOT_DIR, .syscalls = all};
-    int r = sandbox_enter(&spec, &err);
-    if (r < 0)
-        log_error("%s", err.text);
-    return r;
-}
-
-static const char *user; /* of the command line */
+/* Of the command line. */
+static const char *user;
+static bool check_only;
 
 /* The first: from now on strangers may come. */
 static must_check int begin(struct worker *w)
 {
     struct l7r_ready ready = {0};
-    int r = enter_sandbox(user);
+
+    tls_init();
+    int r = worker_enter_sandbox(user);
 
     if (r == 0)
         r = ev_io_new(w->loop, w->listen_fd, EV_IO_IN, acceptable, w, &w->accepting);
@@ -377,9 +387,10 @@ static must_check int worker_init(struct worker *w)
 
 static void usage(FILE *out)
 {
-    fprintf(out, "usage: qvd-l7r-worker --user NAME\n\n"
+    fprintf(out, "usage: qvd-l7r-worker [--check] --user NAME\n\n"
                  "Serves clients for qvd-l7r, which starts it (descriptor 3 is its channel, 4 its"
                  " listening socket).\n\n"
+                 "  -c, --check       only tell whether the certificate on standard input is good\n"
                  "  -u, --user NAME   the user it becomes\n"
                  "  -h, --help        this text\n"
                  "  -V, --version     the version\n");
@@ -389,17 +400,20 @@ static void usage(FILE *out)
 static int options(int argc, char **argv, int *ret_status)
 {
     static const struct option longs[] = {
-        {"user",       required_argument, NULL, 'u'},
-        {"help",        no_argument, NULL, 'h'},
-        {"version",            no_argument, NULL, 'V'},
-        {0}
+        {"check",            no_argument, NULL, 'c'},
+        {"user",              required_argument, NULL, 'u'},
+        {"help",                  no_argument, NULL, 'h'},
+        {"version",no_argument, NULL, 'V'},
+        {0              }
     };
     int c;
 
     *ret_status = 0;
-    while ((c = getopt_long(argc, argv, "u:hV", longs, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "cu:hV", longs, NULL)) != -1) {
         if (c == 'u') {
             user = optarg;
+        } else if (c == 'c') {
+            check_only = true;
         } else if (c == 'h' || c == 'V') {
             c == 'h' ? usage(stdout) : (void)puts("qvd-l7r-worker " QVD_VERSION);
             return -1;
@@ -423,6 +437,8 @@ int main(int argc, char **argv)
     if (options(argc, argv, &status) < 0)
         return status;
     log_open("qvd-l7r-worker");
+    if (check_only)
+        return check_main(user);
     int r = worker_init(&worker);
     if (r < 0) {
         log_error("cannot start: %s", strerror(-r));

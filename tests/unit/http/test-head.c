@@ -13,7 +13,7 @@
 
 static int parse(enum http_kind kind, const char *text, struct http_head **ret_head)
 {
-    ssize_t n = http_head_length((const uint8_t *)text, strlen(text));
+    ssize_t n = http_head_length((const uint8_t *)text, strlen(text), HTTP_HEAD_MAX);
 
     if (n <= 0)
         return -1;
@@ -142,19 +142,22 @@ static void test_length(void **state)
 {
     char big[HTTP_HEAD_MAX + 10];
 
-    assert_int_equal(http_head_length((const uint8_t *)"", 0), 0);
-    assert_int_equal(http_head_length((const uint8_t *)"GET / HTTP/1.1\r\n\r", 17), 0);
-    assert_int_equal(http_head_length((const uint8_t *)"GET / HTTP/1.1\r\n\r\nmore", 22), 18);
-    assert_int_equal(http_head_length((const uint8_t *)"\r\n\r\n", 4), 0);
+    assert_int_equal(http_head_length((const uint8_t *)"", 0, HTTP_HEAD_MAX), 0);
+    assert_int_equal(http_head_length((const uint8_t *)"GET / HTTP/1.1\r\n\r", 17, HTTP_HEAD_MAX),
+                     0);
+    assert_int_equal(
+        http_head_length((const uint8_t *)"GET / HTTP/1.1\r\n\r\nmore", 22, HTTP_HEAD_MAX), 18);
+    assert_int_equal(http_head_length((const uint8_t *)"\r\n\r\n", 4, HTTP_HEAD_MAX), 0);
     memset(big, 'a', sizeof big);
-    assert_int_equal(http_head_length((const uint8_t *)big, HTTP_HEAD_MAX - 1), 0);
-    assert_int_equal(http_head_length((const uint8_t *)big, HTTP_HEAD_MAX), -E2BIG);
+    assert_int_equal(http_head_length((const uint8_t *)big, HTTP_HEAD_MAX - 1, HTTP_HEAD_MAX), 0);
+    assert_int_equal(http_head_length((const uint8_t *)big, HTTP_HEAD_MAX, HTTP_HEAD_MAX), -E2BIG);
     /* The largest that fits, and one byte more. */
     memcpy(big, "GET / HTTP/1.1\nA:", 17);
     memcpy(big + HTTP_HEAD_MAX - 2, "\n\n", 2);
-    assert_int_equal(http_head_length((const uint8_t *)big, sizeof big), HTTP_HEAD_MAX);
+    assert_int_equal(http_head_length((const uint8_t *)big, sizeof big, HTTP_HEAD_MAX),
+                     HTTP_HEAD_MAX);
     memcpy(big + HTTP_HEAD_MAX - 2, "a\n\n", 3);
-    assert_int_equal(http_head_length((const uint8_t *)big, sizeof big), -E2BIG);
+    assert_int_equal(http_head_length((const uint8_t *)big, sizeof big, HTTP_HEAD_MAX), -E2BIG);
 }
 
 static void test_too_many_headers(void **state)

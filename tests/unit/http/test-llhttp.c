@@ -70,7 +70,7 @@ static int compare(const uint8_t *data, size_t len)
     struct http_head *h = NULL;
     struct oracle s;
     struct buf ours, crlf;
-    ssize_t n = http_head_length(data, len);
+    ssize_t n = http_head_length(data, len, HTTP_HEAD_MAX);
 
     if (n <= 0 || http_head_parse(HTTP_REQUEST, data, n, &h, NULL) != 0)
         return 0;

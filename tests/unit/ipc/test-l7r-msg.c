@@ -103,7 +103,12 @@ static void largest_request_fits(void **state)
 
 static void memory_files_are_sealed_and_bounded(void **state)
 {
-    _cleanup_(close_p) int fd = l7r_memory_new("cert", 4, "key", 3);
+    const struct ipc_bytes parts[] = {
+        {"cert", 4},
+        {NULL,   0},
+        {"key",  3}
+    };
+    _cleanup_(close_p) int fd = l7r_memory_new(parts, 3);
     _cleanup_(free_p) char *data = NULL;
     char *none = NULL;
 
