@@ -7,7 +7,7 @@
 #include "base/str.h"
 #include "stream/stream-internal.h"
 
-static ssize_t plain_read(struct stream *s, void *data, size_t len)
+ssize_t stream_recv(struct stream *s, void *data, size_t len)
 {
     ssize_t n;
 
@@ -17,7 +17,15 @@ static ssize_t plain_read(struct stream *s, void *data, size_t len)
     return n < 0 ? -errno : n;
 }
 
-static ssize_t plain_write(struct stream *s, const void *data, size_t len)
+static int plain_read(struct stream *s, void *data, size_t len, size_t *ret_got)
+{
+    ssize_t n = stream_recv(s, data, len < STREAM_TURN_MAX ? len : STREAM_TURN_MAX);
+
+    *ret_got = n > 0 ? (size_t)n : 0;
+    return n > 0 || n == -EAGAIN ? 1 : (int)n;
+}
+
+ssize_t stream_send(struct stream *s, const void *data, size_t len)
 {
     ssize_t n;
 
@@ -27,13 +35,18 @@ static ssize_t plain_write(struct stream *s, const void *data, size_t len)
     return n < 0 ? -errno : n;
 }
 
+static int plain_flush(struct stream *s)
+{
+    return 0;
+}
+
 static int plain_finish(struct stream *s)
 {
     return shutdown(s->fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
 const struct stream_ops stream_plain_ops = {
-    .read = plain_read, .write = plain_write, .finish = plain_finish};
+    .read = plain_read, .write = stream_send, .flush = plain_flush, .finish = plain_finish};
 
 const char *stream_peer_name(const struct stream *s, char *dst)
 {

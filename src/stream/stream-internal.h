@@ -16,17 +16,25 @@ enum stream_state {
     STREAM_DEAD, /* failed: closed() was called or is about to be */
 };
 
-/* What differs between plain and TLS. read, write: bytes done; 0 only at the peer's end (read);
- * -EAGAIN, other -errno. finish: 0 done, -EAGAIN, -errno. */
+/* What differs between plain and TLS. read: all that one look at the socket brings (ret_got); 1, or
+ * what comes after it: 0 the peer's end, -errno. write: bytes taken, -EAGAIN, other -errno. flush:
+ * what write has taken goes to the kernel: 0 done, -EAGAIN, -errno. finish: the same. */
 struct stream_ops {
-    ssize_t (*read)(struct stream *s, void *data, size_t len);
+    int (*read)(struct stream *s, void *data, size_t len, size_t *ret_got);
     ssize_t (*write)(struct stream *s, const void *data, size_t len);
+    int (*flush)(struct stream *s);
     int (*finish)(struct stream *s);
-    size_t max_write; /* in one call; 0: any */
 };
 extern const struct stream_ops stream_plain_ops, stream_tls_ops;
 
 #define STREAM_CUTS_MAX 4
+
+/* What a turn takes from a socket: of plain text as much as becomes records of one call. The
+ * scratch holds the plain text of TLS whatever of an earlier record OpenSSL has kept. */
+#define STREAM_TURN_MAX (64 * 1024)
+#define STREAM_SCRATCH (STREAM_TURN_MAX + 16384)
+
+struct stash;
 
 struct stream {
     struct ev_loop *loop;
@@ -42,6 +50,7 @@ struct stream {
     struct buf out;
     uint8_t *in; /* what was given back by stream_unread() */
     size_t in_len;
+    struct stash *cipher_in, *cipher_out; /* tls-io.c: what did not cross in its turn */
     struct ev_deferred later;
     struct list orphan;             /* in the list of those that linger */
     uint32_t cuts[STREAM_CUTS_MAX]; /* offsets in out that no record may cross */
@@ -58,6 +67,10 @@ struct stream {
 /* Two of them, their events and the relay are an idle session's memory beside TLS: below 1 KiB. */
 _Static_assert(sizeof(struct stream) <= 248, "a stream's size");
 
+/* plain.c: bytes, 0 at the peer's end, -errno */
+ssize_t stream_recv(struct stream *s, void *data, size_t len);
+ssize_t stream_send(struct stream *s, const void *data, size_t len);
+
 /* stream.c */
 /* A callback of the owner, if he wants it; he may free the stream inside. */
 #define STREAM_CALL(s, name, ...)                                                                  \
@@ -73,7 +86,9 @@ void stream_fail_errno(struct stream *s, int r, const char *what);
 /* Watches what has to be watched now. */
 void stream_update(struct stream *s);
 
-/* stream-write.c: hands the queue to the kernel, and the end after it if that is due. */
+/* stream-write.c: does anything wait for the kernel? */
+bool stream_waiting(const struct stream *s);
+/* Hands the queue to the kernel, and the end after it if that is due. */
 void stream_flush(struct stream *s);
 void stream_finish_now(struct stream *s);
 
@@ -94,6 +109,21 @@ void tls_name_text(const X509_NAME *name, char *dst, size_t size);
  * tls_server_facts. 0 or -EINVAL with err. */
 must_check int tls_demand_clients(SSL_CTX *ctx, const struct tls_server_spec *spec,
                                   int64_t *ret_crl_next, struct qvd_error *err);
+
+/* tls-io.c: OpenSSL reads and writes by it. Between begin_read and end_read the socket is asked
+ * once, and all that came is OpenSSL's, but for what it could not take (kept: 0 or -ENOMEM). */
+must_check int tls_io_attach(struct stream *s);
+void tls_io_begin_read(struct stream *s);
+must_check int tls_io_end_read(struct stream *s);
+/* Between begin_write and end_write records are gathered as long as there is room for one more;
+ * what the kernel does not take then is kept: 0, -ENOMEM, other -errno. */
+void tls_io_begin_write(struct stream *s);
+bool tls_io_room(void);
+must_check int tls_io_end_write(struct stream *s);
+/* Sends what was kept: 0, -EAGAIN, -errno. */
+must_check int tls_io_flush(struct stream *s);
+size_t tls_io_waiting(const struct stream *s);
+void tls_io_free(struct stream *s);
 
 /* tls.c */
 SSL_CTX *tls_context_ssl(struct tls_context *tls);

@@ -33,16 +33,30 @@ static ssize_t failed(struct stream *s, int n)
     }
 }
 
-static ssize_t tls_read(struct stream *s, void *data, size_t len)
+/* What was read of the socket is read of OpenSSL too: nothing stays there that the kernel will not
+ * tell of. */
+static int tls_read(struct stream *s, void *data, size_t len, size_t *ret_got)
 {
-    ERR_clear_error();
-    errno = 0;
-    int n = SSL_read(s->ssl, data, len);
-    if (n > 0)
-        return n;
-    ssize_t r = failed(s, n);
+    size_t got = 0;
+    ssize_t r = 1;
+
+    tls_io_begin_read(s);
+    while (got < len) {
+        ERR_clear_error();
+        errno = 0;
+        int n = SSL_read(s->ssl, (uint8_t *)data + got, len - got);
+        if (n <= 0) {
+            r = failed(s, n);
+            break;
+        }
+        got += (size_t)n;
+    }
+    int kept = tls_io_end_read(s);
     s->wants_read = false; /* watched anyway as long as the owner reads */
-    return r;
+    *ret_got = got;
+    if (kept < 0)
+        return kept;
+    return r == -EAGAIN ? 1 : (int)r;
 }
 
 /* Has a peer that has gone told why? */
@@ -50,23 +64,48 @@ static bool has_alert(struct stream *s)
 {
     char byte;
 
+    if (s->cipher_in)
+        return false;
     ERR_clear_error();
     int n = SSL_peek(s->ssl, &byte, 1);
     return n <= 0 && SSL_get_error(s->ssl, n) == SSL_ERROR_SSL;
 }
 
+static ssize_t broken(struct stream *s, ssize_t r)
+{
+    return (r == -EPIPE || r == -ECONNRESET) && has_alert(s) ? -EPROTO : r;
+}
+
+/* As many records as fit in one call of the kernel. */
 static ssize_t tls_write(struct stream *s, const void *data, size_t len)
 {
-    ERR_clear_error();
-    errno = 0;
-    int n = SSL_write(s->ssl, data, len);
-    if (n > 0)
-        return n;
-    ssize_t r = failed(s, n);
+    size_t done = 0;
+    ssize_t r = tls_io_flush(s);
+
+    if (r < 0)
+        return broken(s, r);
+    tls_io_begin_write(s);
+    while (done < len && tls_io_room()) {
+        size_t record = len - done < RECORD_MAX ? len - done : RECORD_MAX;
+        ERR_clear_error();
+        errno = 0;
+        int n = SSL_write(s->ssl, (const uint8_t *)data + done, record);
+        if (n <= 0) {
+            r = failed(s, n);
+            break;
+        }
+        done += (size_t)n;
+    }
+    int sent = tls_io_end_write(s);
     s->wants_write = false; /* watched anyway as long as bytes are queued */
-    if (r == 0)
-        return -EPIPE;
-    return (r == -EPIPE || r == -ECONNRESET) && has_alert(s) ? -EPROTO : r;
+    if (sent < 0)
+        return broken(s, sent);
+    return done > 0 ? (ssize_t)done : broken(s, r ? r : -EPIPE);
+}
+
+static int tls_flush(struct stream *s)
+{
+    return (int)broken(s, tls_io_flush(s));
 }
 
 /* Our end: close_notify, then FIN, so that a peer that looks at the socket only sees it too. */
@@ -85,7 +124,7 @@ static int tls_finish(struct stream *s)
 }
 
 const struct stream_ops stream_tls_ops = {
-    .read = tls_read, .write = tls_write, .finish = tls_finish, .max_write = RECORD_MAX};
+    .read = tls_read, .write = tls_write, .flush = tls_flush, .finish = tls_finish};
 
 void stream_end_told(struct stream *s)
 {
@@ -145,7 +184,7 @@ int stream_tls_begin(struct stream *s, struct tls_context *tls, bool server, con
 {
     s->tls = tls_context_ref(tls);
     s->ssl = SSL_new(tls_context_ssl(tls));
-    if (!s->ssl || SSL_set_fd(s->ssl, s->fd) != 1)
+    if (!s->ssl || tls_io_attach(s) < 0)
         return -ENOMEM;
     s->ops = &stream_tls_ops;
     s->server = server;

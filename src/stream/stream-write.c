@@ -9,8 +9,6 @@ static size_t next_chunk(const struct stream *s, size_t len)
 {
     if (s->n_cuts > 0 && s->cuts[0] < len)
         len = s->cuts[0];
-    if (s->ops->max_write && len > s->ops->max_write)
-        len = s->ops->max_write;
     return len;
 }
 
@@ -37,33 +35,42 @@ void stream_finish_now(struct stream *s)
         stream_fail_errno(s, r, "closing");
 }
 
+bool stream_waiting(const struct stream *s)
+{
+    return s->out.len > 0 || s->cipher_out;
+}
+
 static void after_flush(struct stream *s)
 {
-    bool drained = s->congested && s->out.len <= s->low;
+    bool drained = s->congested && stream_queued(s) <= s->low;
 
     if (drained)
         s->congested = false;
-    if (s->out.len == 0 && s->finishing && !s->finished)
+    if (!stream_waiting(s) && s->finishing && !s->finished)
         stream_finish_now(s);
     if (drained)
         STREAM_CALL(s, drained);
-    if (stream_usable(s) && s->out.len == 0)
+    if (stream_usable(s) && !stream_waiting(s))
         STREAM_CALL(s, flushed);
 }
 
 void stream_flush(struct stream *s)
 {
-    if (s->out.len == 0 && !s->finishing)
+    ssize_t n = 0;
+
+    if (!stream_waiting(s) && !s->finishing)
         return;
     while (s->out.len > 0) {
-        ssize_t n = s->ops->write(s, s->out.data, next_chunk(s, s->out.len));
-        if (n == -EAGAIN)
+        n = s->ops->write(s, s->out.data, next_chunk(s, s->out.len));
+        if (n < 0)
             break;
-        if (n < 0) {
-            stream_fail_errno(s, n, "sending");
-            return;
-        }
         consumed(s, n);
+    }
+    if (n >= 0)
+        n = s->ops->flush(s);
+    if (n < 0 && n != -EAGAIN) {
+        stream_fail_errno(s, n, "sending");
+        return;
     }
     after_flush(s);
 }
@@ -74,10 +81,7 @@ static ssize_t write_direct(struct stream *s, const uint8_t *data, size_t len)
     size_t done = 0;
 
     while (done < len) {
-        size_t chunk = len - done;
-        if (s->ops->max_write && chunk > s->ops->max_write)
-            chunk = s->ops->max_write;
-        ssize_t n = s->ops->write(s, data + done, chunk);
+        ssize_t n = s->ops->write(s, data + done, len - done);
         if (n == -EAGAIN)
             break;
         if (n < 0)
@@ -87,39 +91,30 @@ static ssize_t write_direct(struct stream *s, const uint8_t *data, size_t len)
     return done;
 }
 
-static must_check int queue(struct stream *s, const uint8_t *data, size_t len)
-{
-    int r = buf_append(&s->out, data, len);
-
-    if (r < 0)
-        return r;
-    if (s->out.len > s->high)
-        s->congested = true;
-    return 0;
-}
-
 int stream_write(struct stream *s, const void *data, size_t len)
 {
     ssize_t done = 0;
 
     if (s->state == STREAM_DEAD || s->finishing)
         return -EPIPE;
-    if (s->limit && (len > s->limit || s->out.len > s->limit - len))
+    if (s->limit && (len > s->limit || stream_queued(s) > s->limit - len))
         return -ENOBUFS;
-    if (s->state == STREAM_OPEN && s->out.len == 0)
+    if (s->state == STREAM_OPEN && !stream_waiting(s))
         done = write_direct(s, data, len);
     if (done < 0) {
         stream_fail_errno(s, done, "sending");
         return -EPIPE;
     }
-    if ((size_t)done == len)
+    if ((size_t)done == len && !s->cipher_out)
         return 0;
-    int r = queue(s, (const uint8_t *)data + done, len - done);
+    int r = buf_append(&s->out, (const uint8_t *)data + done, len - done);
     if (r < 0) {
         /* A part may have gone out: the rest cannot be left out. */
         stream_fail_errno(s, r, "sending");
         return r;
     }
+    if (stream_queued(s) > s->high)
+        s->congested = true;
     stream_update(s);
     return 0;
 }
@@ -151,7 +146,7 @@ void stream_finish(struct stream *s)
     if (s->finishing || s->state == STREAM_DEAD)
         return;
     s->finishing = true;
-    if (s->state == STREAM_OPEN && s->out.len == 0)
+    if (s->state == STREAM_OPEN && !stream_waiting(s))
         stream_finish_now(s);
     stream_update(s);
 }

@@ -14,11 +14,9 @@
 #define LOW_MARK (16 * 1024)
 #define QUEUE_LIMIT (1024 * 1024)
 #define LINGER_MS 2000
-#define RECORD_MAX 16384
 
-/* One for all streams of a thread: what a read brings is passed on or queued elsewhere at once. A
- * TLS record (16 KiB) must fit in what is left, see read_some(). */
-static _Thread_local uint8_t scratch[64 * 1024];
+/* One for all streams of a thread: what a read brings is passed on or queued elsewhere at once. */
+static _Thread_local uint8_t scratch[STREAM_SCRATCH];
 
 /* Those given away by stream_free_flushed(), of all loops of the thread. */
 static _Thread_local struct list orphans;
@@ -85,9 +83,9 @@ static unsigned wanted_open(const struct stream *s)
 {
     unsigned events = 0;
 
-    if (s->reading && !s->got_eof && s->in_len == 0)
+    if (s->reading && !s->got_eof && s->in_len == 0 && !s->cipher_in)
         events |= EV_IO_IN;
-    if (s->out.len > 0 || (s->finishing && !s->finished))
+    if (stream_waiting(s) || (s->finishing && !s->finished))
         events |= EV_IO_OUT;
     if (s->wants_read)
         events |= EV_IO_IN;
@@ -134,29 +132,20 @@ static void tell_eof(struct stream *s)
     STREAM_CALL(s, eof);
 }
 
-/* Until the kernel has no more, or the scratch could not hold another whole record: then nothing
- * read stays inside the TLS library, and the kernel tells of what is left. */
+/* One look at the socket a turn: the kernel tells of what is left. */
 static void read_some(struct stream *s)
 {
     size_t got = 0;
-    ssize_t n = 0;
+    int r = s->ops->read(s, scratch, sizeof scratch, &got);
 
-    while (sizeof scratch - got >= RECORD_MAX) {
-        n = s->ops->read(s, scratch + got, sizeof scratch - got);
-        if (n <= 0)
-            break;
-        got += n;
-        if (!s->ssl)
-            break;
-    }
     if (got > 0)
         STREAM_CALL(s, data, scratch, got);
-    if (n == 0)
+    if (r == 0)
         s->got_eof = true;
     if (!stream_usable(s))
         return;
-    if (n < 0 && n != -EAGAIN)
-        stream_fail_errno(s, n, "receiving");
+    if (r < 0)
+        stream_fail_errno(s, r, "receiving");
     else
         tell_eof(s);
 }
@@ -217,7 +206,7 @@ static void opened(struct stream *s)
     s->timer = ev_timer_free(s->timer);
     free(s->peer);
     s->peer = NULL;
-    if (s->out.len > 0)
+    if (stream_waiting(s))
         stream_flush(s);
     else if (s->finishing)
         stream_finish_now(s);
@@ -351,6 +340,8 @@ static void on_later(void *arg)
         }
         if (stream_usable(s) && s->reading && s->in_len > 0)
             deliver_unread(s);
+        else if (stream_usable(s) && s->reading && s->cipher_in)
+            read_some(s);
         else if (stream_usable(s))
             tell_eof(s);
         stream_update(s);
@@ -510,6 +501,7 @@ struct stream *stream_free(struct stream *s)
     s->io = ev_io_free(s->io);
     s->timer = ev_timer_free(s->timer);
     SSL_free(s->ssl);
+    tls_io_free(s);
     s->tls = tls_context_unref(s->tls);
     s->fd = fd_close(s->fd);
     buf_done(&s->out);
@@ -525,7 +517,7 @@ static void linger_eof(void *owner)
 {
     struct stream *s = owner;
 
-    if (s->out.len == 0 && s->finished && s->got_eof)
+    if (!stream_waiting(s) && s->finished && s->got_eof)
         stream_free(s);
 }
 
@@ -610,7 +602,7 @@ bool stream_congested(const struct stream *s)
 
 size_t stream_queued(const struct stream *s)
 {
-    return s->out.len;
+    return s->out.len + tls_io_waiting(s);
 }
 
 void stream_set_reading(struct stream *s, bool on)
@@ -618,7 +610,7 @@ void stream_set_reading(struct stream *s, bool on)
     if (s->reading == on)
         return;
     s->reading = on;
-    if (on && (s->in_len > 0 || (s->got_eof && !s->eof_told)))
+    if (on && (s->in_len > 0 || s->cipher_in || (s->got_eof && !s->eof_told)))
         ev_defer(s->loop, &s->later);
     stream_update(s);
 }

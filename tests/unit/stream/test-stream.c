@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <string.h>
 
@@ -476,6 +477,62 @@ static void test_a_head_alone_in_its_record(void **state)
     test_cert_done(&cert);
 }
 
+/* Asks for new keys, and says something with them; what cannot be sent now can be later. */
+static void change_keys(SSL *ssl, const char *text)
+{
+    assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    assert_int_equal(SSL_write(ssl, text, strlen(text)), strlen(text));
+}
+
+/* The server must answer a change of keys while the client takes nothing: what lies behind it
+ * waits, and nothing is lost, whether the owner reads or not. */
+static void test_tls_keys_change_while_blocked(void **state)
+{
+    static const char all[] = "oneoneoneoneoneoneoneone";
+    struct test_cert cert = test_cert_make("localhost", 10, NULL);
+    struct tls_context *tls = server_context(&cert);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    SSL *ssl = SSL_new(ctx);
+    struct end server = {0};
+    uint8_t block[16000] = {0}, bytes[65536];
+    size_t sent = 0, got = 0;
+    int fds[2];
+
+    pair(fds);
+    assert_int_equal(fcntl(fds[1], F_SETFL, O_NONBLOCK), 0);
+    SSL_set_fd(ssl, fds[1]);
+    assert_int_equal(stream_new(loop, fds[0], tls, 0, &handlers, &server, &server.s), 0);
+    while (SSL_connect(ssl) != 1)
+        turns(1);
+    while (!server.events[0])
+        ev_loop_turn(loop, true);
+    for (; stream_queued(server.s) < 70000; sent += sizeof block)
+        assert_int_equal(stream_write(server.s, block, sizeof block), 0);
+    for (int i = 0; i < 8; i++) {
+        change_keys(ssl, "one");
+        if (i == 4)
+            stream_set_reading(server.s, false);
+        turns(3);
+    }
+    assert_true(server.got.len < sizeof all - 1);
+    while (got < sent) {
+        int n = SSL_read(ssl, bytes, sizeof bytes);
+        got += n > 0 ? n : 0;
+        turns(1);
+    }
+    stream_set_reading(server.s, true);
+    turns(5);
+    assert_int_equal(server.got.len, sizeof all - 1);
+    assert_memory_equal(server.got.data, all, sizeof all - 1);
+    assert_string_equal(server.events, "od");
+    end_done(&server);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    close(fds[1]);
+    tls_context_unref(tls);
+    test_cert_done(&cert);
+}
+
 static void test_tls_refuses_bad_pem(void **state)
 {
     struct test_cert a = test_cert_make("localhost", 10, NULL);
@@ -508,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_tls_carries_a_lot),
         cmocka_unit_test(test_tls_faults),
         cmocka_unit_test(test_a_head_alone_in_its_record),
+        cmocka_unit_test(test_tls_keys_change_while_blocked),
         cmocka_unit_test(test_tls_refuses_bad_pem),
     };
 

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/* Between OpenSSL and the socket: many records cross the kernel's border in one call, by two
+ * scratches that all streams of a thread share. What is left of a turn waits in memory of the
+ * stream's own. Does not know what the records are. */
+#include <openssl/bio.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "stream/stream-internal.h"
+
+#define OUT_MAX (STREAM_TURN_MAX + 1024) /* full records of it and their overhead */
+#define RECORD_ROOM (16384 + 256)        /* RFC 8446, 5.2 */
+
+struct stash {
+    size_t at, len;
+    uint8_t bytes[];
+};
+
+static _Thread_local struct {
+    struct stream *of; /* whose turn it is; NULL: OpenSSL reads the socket itself */
+    size_t at, len;
+    bool asked; /* the socket, once a turn */
+    uint8_t bytes[STREAM_TURN_MAX];
+} in;
+
+static _Thread_local struct {
+    struct stream *of;
+    size_t len;
+    uint8_t bytes[OUT_MAX];
+} out;
+
+static must_check int keep(struct stash **stash, const uint8_t *bytes, size_t len)
+{
+    struct stash *k = malloc(sizeof *k + len);
+
+    if (!k)
+        return -ENOMEM;
+    *k = (struct stash){.len = len};
+    memcpy(k->bytes, bytes, len);
+    *stash = k;
+    return 0;
+}
+
+/* --- OpenSSL's side --------------------------------------------------------------------------- */
+
+static int ask_socket(BIO *bio, struct stream *s, void *data, size_t len)
+{
+    ssize_t n = stream_recv(s, data, len);
+
+    if (n == 0)
+        BIO_set_flags(bio, BIO_FLAGS_IN_EOF);
+    if (n >= 0)
+        return (int)n;
+    if (n == -EAGAIN)
+        BIO_set_retry_read(bio);
+    errno = (int)-n;
+    return -1;
+}
+
+static int bio_read(BIO *bio, char *data, int size)
+{
+    struct stream *s = BIO_get_data(bio);
+    size_t n = size > 0 ? (size_t)size : 0;
+
+    BIO_clear_retry_flags(bio);
+    if (in.of != s)
+        return ask_socket(bio, s, data, n);
+    if (in.at == in.len && !in.asked) {
+        in.asked = true;
+        int got = ask_socket(bio, s, in.bytes, sizeof in.bytes);
+        if (got <= 0)
+            return got;
+        in.len = (size_t)got;
+    }
+    if (in.at == in.len) {
+        BIO_set_retry_read(bio);
+        errno = EAGAIN;
+        return -1;
+    }
+    if (n > in.len - in.at)
+        n = in.len - in.at;
+    memcpy(data, in.bytes + in.at, n);
+    in.at += n;
+    return (int)n;
+}
+
+static int bio_write(BIO *bio, const char *data, int size)
+{
+    struct stream *s = BIO_get_data(bio);
+    size_t len = size > 0 ? (size_t)size : 0;
+    ssize_t n = -EAGAIN;
+
+    BIO_clear_retry_flags(bio);
+    if (out.of == s) {
+        if (len > sizeof out.bytes - out.len)
+            len = sizeof out.bytes - out.len;
+        memcpy(out.bytes + out.len, data, len);
+        out.len += len;
+        n = (ssize_t)len;
+    } else if (!s->cipher_out) {
+        /* What a handshake says, or an answer to the peer's change of keys. */
+        n = stream_send(s, data, len);
+    }
+    if (n > 0)
+        return (int)n;
+    if (n == -EAGAIN || n == 0)
+        BIO_set_retry_write(bio);
+    errno = n ? (int)-n : EAGAIN;
+    return -1;
+}
+
+static long bio_ctrl(BIO *bio, int cmd, long num, void *ptr)
+{
+    switch (cmd) {
+    case BIO_CTRL_FLUSH:
+        return 1;
+    case BIO_CTRL_EOF:
+        return BIO_test_flags(bio, BIO_FLAGS_IN_EOF) != 0;
+    default:
+        return 0;
+    }
+}
+
+static BIO_METHOD *method;
+
+static void make_method(void)
+{
+    method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stream");
+    if (method &&
+        (BIO_meth_set_read(method, bio_read) != 1 || BIO_meth_set_write(method, bio_write) != 1 ||
+         BIO_meth_set_ctrl(method, bio_ctrl) != 1)) {
+        BIO_meth_free(method);
+        method = NULL;
+    }
+}
+
+int tls_io_attach(struct stream *s)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, make_method);
+    BIO *bio = method ? BIO_new(method) : NULL;
+    if (!bio)
+        return -ENOMEM;
+    BIO_set_data(bio, s);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(s->ssl, bio, bio);
+    return 0;
+}
+
+/* --- a turn of reading ------------------------------------------------------------------------ */
+
+void tls_io_begin_read(struct stream *s)
+{
+    struct stash *left = s->cipher_in;
+
+    in.of = s;
+    in.at = in.len = 0;
+    in.asked = left != NULL;
+    if (left) {
+        memcpy(in.bytes, left->bytes, left->len);
+        in.len = left->len;
+        free(left);
+        s->cipher_in = NULL;
+    }
+}
+
+int tls_io_end_read(struct stream *s)
+{
+    in.of = NULL;
+    return in.at < in.len ? keep(&s->cipher_in, in.bytes + in.at, in.len - in.at) : 0;
+}
+
+/* --- a turn of writing ------------------------------------------------------------------------ */
+
+void tls_io_begin_write(struct stream *s)
+{
+    out.of = s;
+    out.len = 0;
+}
+
+bool tls_io_room(void)
+{
+    return sizeof out.bytes - out.len >= RECORD_ROOM;
+}
+
+int tls_io_end_write(struct stream *s)
+{
+    out.of = NULL;
+    for (size_t at = 0; at < out.len;) {
+        ssize_t n = stream_send(s, out.bytes + at, out.len - at);
+        if (n == -EAGAIN)
+            return keep(&s->cipher_out, out.bytes + at, out.len - at);
+        if (n < 0)
+            return (int)n;
+        at += (size_t)n;
+    }
+    return 0;
+}
+
+int tls_io_flush(struct stream *s)
+{
+    struct stash *k = s->cipher_out;
+
+    while (k && k->at < k->len) {
+        ssize_t n = stream_send(s, k->bytes + k->at, k->len - k->at);
+        if (n < 0)
+            return (int)n;
+        k->at += (size_t)n;
+    }
+    free(k);
+    s->cipher_out = NULL;
+    return 0;
+}
+
+size_t tls_io_waiting(const struct stream *s)
+{
+    return s->cipher_out ? s->cipher_out->len - s->cipher_out->at : 0;
+}
+
+void tls_io_free(struct stream *s)
+{
+    free(s->cipher_in);
+    free(s->cipher_out);
+    s->cipher_in = s->cipher_out = NULL;
+}
