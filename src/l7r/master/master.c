@@ -154,8 +154,8 @@ static void on_reload(void *arg, int signo)
     struct qvd_error err = {0};
 
     service_notify("RELOADING=1");
-    log_info("reload");
     conf_main_reload(m->conf);
+    log_info("reload");
     ipc_log_send(m->broker);
     workers_log(m);
     if (certificate_read_files(m, &err) < 0)
