@@ -309,6 +309,8 @@ int main(int argc, char **argv)
     struct options o = {0};
     struct qa qa = {0};
 
+    if (argc == 3 && strcmp(argv[1], "--print-manual") == 0)
+        return qa_print_manual(argv[2]);
     if (parse(argc, argv, &o, &qa) != QA_OK)
         return QA_USAGE;
     const char *object = optind < argc ? argv[optind] : NULL;

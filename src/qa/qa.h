@@ -66,6 +66,9 @@ struct qa_verb {
 };
 extern const struct qa_verb qa_verbs[]; /* ended by a NULL name */
 
+/* The source of qa(1): the file with its line @VERBS@ replaced by the table. The exit status. */
+int qa_print_manual(const char *path);
+
 int qa_list(struct qa *qa);
 int qa_counters(struct qa *qa);
 int qa_show(struct qa *qa);
