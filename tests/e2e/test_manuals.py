@@ -8,7 +8,7 @@ from farm import TOP
 from machine import Machine, MachineError
 from manual import matches, read_blocks
 
-PAGES = ('installation.md', 'administration.md')
+PAGES = ('installation.md', 'administration.md', 'from-the-original.md')
 # Blocks that no machine of ours can run, with the reason that the page gives.
 NOT_RUN = {}
 LAN = '''ip link set enp1s0 up
