@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/fs.h"
+#include "ipc/l7r-counts.h"
 
 #define LIMIT_MS (7 * 24 * 3600 * 1000u)
 #define TEXT_MAX 512
@@ -66,6 +67,9 @@ static const struct ipc_field l7r_certificate_fields[] = {
 };
 static const struct ipc_field l7r_settings_fields[] = {
     ROW(l7r_settings, len, IPC_U32, L7R_SETTINGS_MAX),
+};
+static const struct ipc_field l7r_shared_counts_fields[] = {
+    ROW(l7r_shared_counts, region, IPC_U32, L7R_COUNTS_REGIONS - 1),
 };
 static const struct ipc_field l7r_hello_fields[] = {
     ROW(l7r_hello, version, IPC_U32, 0),
@@ -140,6 +144,7 @@ MESSAGE(l7r_stop, 133);
 MESSAGE(l7r_ready, 134);
 MESSAGE_FD(l7r_certificate, 135, true);
 MESSAGE_FD(l7r_settings, 136, true);
+MESSAGE_FD(l7r_shared_counts, 137, true);
 MESSAGE(l7r_hello, 140);
 MESSAGE(l7r_resync, 141);
 MESSAGE(l7r_request, 142);
@@ -155,27 +160,17 @@ MESSAGE(l7r_cut, 155);
 MESSAGE(l7r_ack, 156);
 
 const struct ipc_message *const l7r_messages[] = {
-    &l7r_context_msg,
-    &l7r_broker_context_msg,
-    &l7r_link_msg,
-    &l7r_stop_msg,
-    &l7r_ready_msg,
-    &l7r_certificate_msg,
-    &l7r_settings_msg,
-    &l7r_hello_msg,
-    &l7r_resync_msg,
-    &l7r_request_msg,
-    &l7r_here_msg,
-    &l7r_gone_msg,
-    &l7r_closed_msg,
-    &l7r_welcome_msg,
-    &l7r_progress_msg,
-    &l7r_answer_msg,
-    &l7r_still_there_msg,
-    &l7r_relay_msg,
-    &l7r_cut_msg,
-    &l7r_ack_msg,
-    NULL,
+    &l7r_context_msg,  &l7r_broker_context_msg,
+    &l7r_link_msg,     &l7r_stop_msg,
+    &l7r_ready_msg,    &l7r_certificate_msg,
+    &l7r_settings_msg, &l7r_shared_counts_msg,
+    &l7r_hello_msg,    &l7r_resync_msg,
+    &l7r_request_msg,  &l7r_here_msg,
+    &l7r_gone_msg,     &l7r_closed_msg,
+    &l7r_welcome_msg,  &l7r_progress_msg,
+    &l7r_answer_msg,   &l7r_still_there_msg,
+    &l7r_relay_msg,    &l7r_cut_msg,
+    &l7r_ack_msg,      NULL,
 };
 
 int l7r_memory_new(const struct ipc_bytes *parts, size_t n)

@@ -49,6 +49,11 @@ struct l7r_context {
     struct ipc_bytes ticket_keys; /* L7R_TICKET_KEYS of L7R_TICKET_KEY_LEN */
 };
 
+/* To a worker, before all else. The descriptor is the memory of ipc/l7r-counts.h. */
+struct l7r_shared_counts {
+    uint32_t region; /* that it may write */
+};
+
 /* To the broker, at its start and after a reload. The descriptor is a sealed memory file of
  * settings_len bytes: the settings of the files that concern it, "key = value" lines. */
 struct l7r_broker_context {
@@ -194,8 +199,9 @@ extern const struct ipc_message l7r_broker_context_msg; /* with a memory file */
 extern const struct ipc_message l7r_link_msg;           /* with a channel's end */
 extern const struct ipc_message l7r_stop_msg;
 extern const struct ipc_message l7r_ready_msg;
-extern const struct ipc_message l7r_certificate_msg; /* with a memory file */
-extern const struct ipc_message l7r_settings_msg;    /* with a memory file */
+extern const struct ipc_message l7r_certificate_msg;   /* with a memory file */
+extern const struct ipc_message l7r_settings_msg;      /* with a memory file */
+extern const struct ipc_message l7r_shared_counts_msg; /* with a memory file */
 extern const struct ipc_message l7r_hello_msg;
 extern const struct ipc_message l7r_resync_msg;
 extern const struct ipc_message l7r_request_msg;

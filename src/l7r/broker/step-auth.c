@@ -83,7 +83,8 @@ static void answered(void *arg, const struct auth_answer *a)
     case AUTH_DENIED:
     case AUTH_THROTTLED:
         log_info("login refused: %s from %s%s", s->credentials == L7R_BASIC ? s->login : "a token",
-                 s->source, a->status == AUTH_THROTTLED ? " (too many failures)" : "");
+                 s->source[0] ? s->source : "a balancer itself",
+                 a->status == AUTH_THROTTLED ? " (too many failures)" : "");
         session_event(s, session_refuse(s, 401, "Unauthorized"));
         break;
     default:

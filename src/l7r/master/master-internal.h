@@ -10,6 +10,7 @@
 #include "ev/ev.h"
 #include "ipc/auth-client.h"
 #include "ipc/channel.h"
+#include "ipc/l7r-counts.h"
 #include "ipc/l7r-msg.h"
 #include "ipc/rpc-client.h"
 #include "ipc/spawner.h"
@@ -24,6 +25,7 @@ struct proc {
     struct list node;
     struct master *master;
     unsigned slot, generation;
+    int region; /* of m->counts; -1: none */
     struct ev_child *child;
     pid_t pid; /* as it was */
     struct ipc_channel *channel;
@@ -72,6 +74,8 @@ struct master {
     uint64_t instance;    /* the broker's lineage */
     int rpc_fd, authd_fd; /* the broker's ends, while there is no broker */
 
+    struct l7r_counts *counts; /* connections of addresses, of all workers */
+    int counts_fd;
     bool use_ssl;               /* as it was at the start */
     struct pem files, database; /* the certificate's sources: the latter wins */
     struct tls_plan plan;       /* found good: what workers get */

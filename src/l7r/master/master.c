@@ -313,7 +313,7 @@ static const char *conf_file(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    static struct master m = {.rpc_fd = -EBADF, .authd_fd = -EBADF};
+    static struct master m = {.rpc_fd = -EBADF, .authd_fd = -EBADF, .counts_fd = -EBADF};
     static const struct conf_program program = {
         .name = "qvd-l7r",
         .summary = "takes in clients and relays their desktops",

@@ -19,6 +19,8 @@ static void start(void *arg);
 static void proc_free(struct proc *p)
 {
     list_remove(&p->node);
+    if (p->region >= 0)
+        l7r_counts_give_region(p->master->counts, (unsigned)p->region);
     p->channel = ipc_channel_free(p->channel);
     p->child = ev_child_free(p->child);
     free(p);
@@ -129,6 +131,17 @@ static must_check int link_broker(struct master *m, struct proc *p)
     return r;
 }
 
+/* More processes than there are regions (drained ones that have still sessions): then this one
+ * counts by itself. */
+static must_check int share_counts(struct proc *p)
+{
+    p->region = l7r_counts_take_region(p->master->counts);
+    if (p->region < 0)
+        return 0;
+    const struct l7r_shared_counts m = {.region = (uint32_t)p->region};
+    return ipc_send(p->channel, &l7r_shared_counts_msg, &m, p->master->counts_fd);
+}
+
 static must_check int spawn(struct proc *p, struct qvd_error *err)
 {
     struct master *m = p->master;
@@ -156,6 +169,8 @@ static must_check int spawn(struct proc *p, struct qvd_error *err)
     r = ipc_channel_new(m->loop, fds[0], handlers, ARRAY_SIZE(handlers), channel_closed, p,
                         &p->channel);
     if (r == 0)
+        r = share_counts(p);
+    if (r == 0)
         r = context_send(m, p);
     if (r == 0 && m->broker)
         r = link_broker(m, p);
@@ -176,6 +191,7 @@ static void start(void *arg)
         return;
     }
     p->master = m;
+    p->region = -1;
     p->slot = (unsigned)(s - m->slots);
     p->generation = m->generation;
     p->started = clock_ms();
@@ -195,7 +211,7 @@ static void start(void *arg)
 
 int workers_init(struct master *m)
 {
-    int r = 0;
+    int r = l7r_counts_new(&m->counts, &m->counts_fd);
 
     list_init(&m->procs);
     for (size_t i = 0; r == 0 && i < m->n_slots; i++)

@@ -202,7 +202,7 @@ static void request(void *owner, const struct http_head *head, const char *body,
         return;
     }
     q.conn = c->id;
-    q.source = c->source->address;
+    q.source = c->source->balancer ? "" : c->source->address;
     q.tls_ms = c->tls_ms;
     int r = w->broker ? ipc_send(w->broker, &l7r_request_msg, &q, -EBADF) : -EPIPE;
     request_done(&memory);
@@ -288,10 +288,10 @@ static void stream_closed(void *owner, const struct qvd_error *why)
 
 static const struct stream_handlers handshake = {.open = opened, .closed = stream_closed};
 
-void client_new(struct worker *w, int fd, const char *address)
+void client_new(struct worker *w, int fd, const char *address, bool balancer)
 {
     struct client *c = calloc(1, sizeof *c);
-    struct source *source = c ? source_enter(w, address) : NULL;
+    struct source *source = c ? source_enter(w, address, balancer) : NULL;
 
     if (!source || w->n_unauth >= w->context.unauth) {
         log_debug("connection from %s refused: too many", address);

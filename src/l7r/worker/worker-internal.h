@@ -4,12 +4,14 @@
 /* What the files of the worker share. It holds no secret but what passes through it, and can open
  * and dial nothing. */
 
+#include "base/addrs.h"
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "ev/ev.h"
 #include "http/server.h"
 #include "ipc/channel.h"
+#include "ipc/l7r-counts.h"
 #include "ipc/l7r-msg.h"
 #include "stream/relay.h"
 #include "stream/stream.h"
@@ -27,10 +29,15 @@ struct worker {
     struct ev_timer *resume; /* accepting again after a limit of descriptors */
     bool draining;
 
-    struct list conns;   /* struct client */
-    struct map *by_id;   /* struct client by conn */
-    struct map *sources; /* struct source by address */
-    size_t n_conns;      /* those of relays too */
+    struct list conns;         /* struct client */
+    struct map *by_id;         /* struct client by conn */
+    struct map *sources;       /* struct source by address */
+    struct l7r_counts *counts; /* of all workers; NULL: only of this one */
+    uint32_t region;           /* ours of it */
+    struct list arrivals;      /* struct arrival: balancers' connections before their header */
+    struct addrs proxies;      /* l7r.trusted_proxies */
+    int64_t complained;        /* clock_ms() of the last word about a balancer */
+    size_t n_conns;            /* those of relays too */
     size_t n_unauth;
     uint64_t next_conn;
 
@@ -42,7 +49,8 @@ struct worker {
 
 /* Connections of one address. */
 struct source {
-    unsigned count;
+    unsigned count; /* of this worker */
+    bool balancer;  /* its failures are not its own: it is no source of logins */
     char address[64];
 };
 
@@ -99,7 +107,8 @@ must_check int worker_enter_sandbox(const char *user);
 int check_main(const char *user);
 
 /* client.c */
-void client_new(struct worker *w, int fd, const char *address);
+/* balancer: nobody else's connection but its own. */
+void client_new(struct worker *w, int fd, const char *address, bool balancer);
 /* Tells the broker, unless it has a session now, and frees it. */
 void client_free(struct client *c);
 void client_progress(struct client *c, const char *text);
@@ -119,9 +128,13 @@ must_check int request_read(const struct http_head *head, struct request_memory 
                             struct l7r_request *q, const char **ret_why);
 void request_done(struct request_memory *m);
 
-/* source.c: NULL when the address has too many connections */
-must_check struct source *source_enter(struct worker *w, const char *address);
+/* source.c: NULL when the address has too many connections; a balancer's are not limited */
+must_check struct source *source_enter(struct worker *w, const char *address, bool balancer);
 void source_leave(struct worker *w, struct source *s);
+void source_set_proxies(struct worker *w, const char *list);
+
+/* arrival.c: a connection from one of them; client_new() follows with the address that it tells */
+void arrival_new(struct worker *w, int fd, const char *balancer);
 
 /* relay.c */
 /* 101, and from then on bytes; takes fd over. The client is freed. */

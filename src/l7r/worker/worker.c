@@ -65,7 +65,10 @@ static void acceptable(void *arg, unsigned events)
             accept4(w->listen_fd, (struct sockaddr *)&addr, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             address_of(&addr, len, address);
-            client_new(w, fd, address);
+            if (addrs_have(&w->proxies, address))
+                arrival_new(w, fd, address);
+            else
+                client_new(w, fd, address, false);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -87,7 +90,8 @@ static void stop_accepting(struct worker *w)
 
 void worker_end_if_idle(struct worker *w)
 {
-    if (w->draining && list_empty(&w->conns) && list_empty(&w->relays) && list_empty(&w->reports))
+    if (w->draining && list_empty(&w->arrivals) && list_empty(&w->conns) &&
+        list_empty(&w->relays) && list_empty(&w->reports))
         ev_loop_stop(w->loop, 0);
 }
 
@@ -305,10 +309,20 @@ static int on_context(void *owner, const void *msg, int *fd)
     (void)tls_context_unref(w->tls);
     w->tls = tls;
     w->context = *(const struct l7r_context *)msg;
-    w->context.min_version = w->context.ciphers = NULL;
+    w->context.min_version = w->context.ciphers = w->context.proxies = NULL;
+    source_set_proxies(w, ((const struct l7r_context *)msg)->proxies);
     w->context.ticket_keys = (struct ipc_bytes){0};
     log_set_level((enum log_level)w->context.log_level);
     return first ? begin(w) : 0;
+}
+
+static int on_counts(void *owner, const void *msg, int *fd)
+{
+    struct worker *w = owner;
+
+    w->region = ((const struct l7r_shared_counts *)msg)->region;
+    /* Once, before the first connection. */
+    return w->counts ? -EBADMSG : l7r_counts_open(*fd, &w->counts);
 }
 
 static int on_link(void *owner, const void *msg, int *fd)
@@ -337,10 +351,11 @@ static int on_stop(void *owner, const void *msg, int *fd)
 }
 
 static const struct ipc_handler master_handlers[] = {
-    {&l7r_context_msg, ~0u, on_context},
-    {&l7r_link_msg,    ~0u, on_link   },
-    {&l7r_stop_msg,    ~0u, on_stop   },
-    {&ipc_log_msg,     ~0u, ipc_on_log},
+    {&l7r_shared_counts_msg, ~0u, on_counts },
+    {&l7r_context_msg,       ~0u, on_context},
+    {&l7r_link_msg,          ~0u, on_link   },
+    {&l7r_stop_msg,          ~0u, on_stop   },
+    {&ipc_log_msg,           ~0u, ipc_on_log},
 };
 
 static void master_gone(void *owner, int reason)
@@ -366,6 +381,7 @@ static must_check int worker_init(struct worker *w)
 {
     int r = ev_loop_new(&w->loop);
 
+    list_init(&w->arrivals);
     list_init(&w->conns);
     list_init(&w->relays);
     list_init(&w->reports);
