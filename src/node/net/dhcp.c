@@ -3,10 +3,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/stat.h>
 
 #include "base/buf.h"
@@ -20,6 +22,8 @@
 #define PAUSE_MIN_MS 500
 #define PAUSE_MAX_MS 30000
 #define LONG_MS 60000
+/* How long that of a former hkd may take to end. */
+#define FORMER_END_MS 1000
 
 struct dhcp {
     struct ev_loop *loop;
@@ -124,7 +128,7 @@ static void on_gone(void *arg, int status)
     bool short_run = clock_ms() - d->started < LONG_MS;
 
     d->child = ev_child_free(d->child);
-    d->pause = !short_run                    ? PAUSE_MIN_MS
+    d->pause = !short_run || !d->pause       ? PAUSE_MIN_MS
                : d->pause < PAUSE_MAX_MS / 2 ? d->pause * 2
                                              : PAUSE_MAX_MS;
     note(d, "dnsmasq ended (%s); it is started again in %u ms",
@@ -143,6 +147,41 @@ static void on_again(void *arg)
     }
 }
 
+/* That of an hkd that was killed lives on: the kernel forgets whose death is a process's own when
+ * it changes its user. It has our settings in its command line. */
+static void end_former(struct dhcp *d, const char *option)
+{
+    DIR *proc = opendir("/proc");
+    struct dirent *e;
+
+    while (proc && (e = readdir(proc))) {
+        char path[64];
+        _cleanup_(free_p) char *line = NULL;
+        size_t len = 0, name;
+        uint64_t pid;
+
+        if (str_to_u64(e->d_name, INT32_MAX, &pid) < 0 ||
+            str_format(path, sizeof path, "/proc/%d/cmdline", (int)pid) < 0)
+            continue;
+        _cleanup_(close_p) int fd = pidfd_open((pid_t)pid, 0);
+        if (fd < 0 || fs_read(path, 4096, &line, &len) < 0 || len == 0)
+            continue;
+        name = strlen(line) + 1;
+        if (name >= len || !str_ends(line, "dnsmasq") ||
+            strcmp(line + name, "--keep-in-foreground") != 0 ||
+            name + strlen(line + name) + 1 >= len ||
+            strcmp(line + name + strlen(line + name) + 1, option) != 0)
+            continue;
+        note(d, "dnsmasq of a former qvd-hkd (process %d) is ended", (int)pid);
+        if (pidfd_send_signal(fd, SIGKILL, NULL, 0) == 0) {
+            struct pollfd gone = {.fd = fd, .events = POLLIN};
+            (void)poll(&gone, 1, FORMER_END_MS);
+        }
+    }
+    if (proc)
+        closedir(proc);
+}
+
 int dhcp_start(struct dhcp *d, struct qvd_error *err)
 {
     char option[180];
@@ -150,8 +189,10 @@ int dhcp_start(struct dhcp *d, struct qvd_error *err)
     struct ev_child_spec spec = {.path = "dnsmasq", .argv = argv, .death_signal = SIGKILL};
     int r = str_format(option, sizeof option, "--conf-file=%s", d->config);
 
-    if (r == 0 && !d->again)
+    if (r == 0 && !d->again) {
+        end_former(d, option);
         r = ev_timer_new(d->loop, on_again, d, &d->again);
+    }
     if (r < 0)
         return qvd_error_errno(err, r, "dnsmasq");
     d->started = clock_ms();
