@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* The rules of accounts; account-make.c carries them out. */
+/* The rules of accounts; user.c carries them out. */
 #include "vma/account.h"
 
 #include <string.h>
+
+#include "base/str.h"
+
+#define HOME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-/"
 
 static bool is_first(char c)
 {
@@ -29,6 +33,28 @@ int account_unix_name(const char *login, char ret_name[ACCOUNT_LOGIN_MAX + 1])
     }
     ret_name[n] = '\0';
     return 0;
+}
+
+bool account_is_reserved(const char *name)
+{
+    return str_eq(name, "root") || str_eq(name, "nobody") || str_starts(name, "qvd-") ||
+           str_starts(name, "systemd-");
+}
+
+bool account_home_is_good(const char *path)
+{
+    size_t names = 0;
+
+    if (strlen(path) >= ACCOUNT_HOME_MAX || path[strspn(path, HOME_CHARS)])
+        return false;
+    while (*path == '/') {
+        size_t n = strcspn(++path, "/");
+        if (n == 0 || (n == 1 && path[0] == '.') || (n == 2 && path[0] == '.' && path[1] == '.'))
+            return false;
+        path += n;
+        names++;
+    }
+    return *path == '\0' && names >= 2;
 }
 
 uid_t account_uid(const struct account_facts *f)
@@ -69,6 +95,26 @@ static must_check int decide_existing(const struct account_facts *f, struct acco
     return 0;
 }
 
+/* The plugin's number, its group's, the home's, else the account's own. */
+static must_check int choose_gid(const struct account_facts *f, uid_t uid, gid_t *ret_gid,
+                                 struct qvd_error *err)
+{
+    bool has_group = f->group && f->group_gid > 0;
+
+    if (f->want_gid >= 0 && has_group && f->want_gid != f->group_gid)
+        return qvd_error_set(err, -EPERM, "group %s has gid %lld in this image, user %s wants %lld",
+                             f->group, (long long)f->group_gid, f->login, (long long)f->want_gid);
+    if (f->want_gid >= 0)
+        *ret_gid = f->want_gid;
+    else if (has_group)
+        *ret_gid = f->group_gid;
+    else
+        *ret_gid = f->home_exists ? f->home_gid : uid;
+    if (*ret_gid == 0 || (f->group && str_eq(f->group, "root")))
+        return qvd_error_set(err, -EPERM, "user %s would have the group of root", f->login);
+    return 0;
+}
+
 int account_decide(const struct account_facts *f, struct account_plan *ret_plan,
                    struct qvd_error *err)
 {
@@ -76,6 +122,9 @@ int account_decide(const struct account_facts *f, struct account_plan *ret_plan,
     uid_t uid = account_uid(f);
     int r;
 
+    if (account_is_reserved(f->login) && !f->exists)
+        return qvd_error_set(err, -EPERM, "login %s is reserved for the desktop's system",
+                             f->login);
     if (f->exists && (!f->ours || f->uid < ACCOUNT_UID_MIN)) {
         r = decide_existing(f, &plan, err);
         if (r == 0)
@@ -97,9 +146,9 @@ int account_decide(const struct account_facts *f, struct account_plan *ret_plan,
     if (f->uid_taken_by && !f->exists)
         uid = f->next_free;
     plan.uid = uid;
-    plan.gid = f->want_gid >= 0 ? (gid_t)f->want_gid : f->home_exists ? f->home_gid : uid;
-    if (plan.gid == 0)
-        return qvd_error_set(err, -EPERM, "user %s would have the group of root", f->login);
+    r = choose_gid(f, uid, &plan.gid, err);
+    if (r < 0)
+        return r;
     plan.make_home = !f->home_exists;
     plan.what = !f->exists ? ACCOUNT_ADD : f->uid == uid ? ACCOUNT_USE : ACCOUNT_REMAKE;
     if (plan.what == ACCOUNT_USE)

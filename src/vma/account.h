@@ -11,6 +11,7 @@
 #include "base/error.h"
 
 #define ACCOUNT_LOGIN_MAX 32
+#define ACCOUNT_HOME_MAX 256 /* bytes of a path and its NUL */
 /* Below are the accounts of the system (login.defs, UID_MIN). */
 #define ACCOUNT_UID_MIN 1000
 #define ACCOUNT_UID_MAX 60000
@@ -19,6 +20,12 @@
  * byte outside [a-z0-9_-] '_', a '_' comes before a digit or '-' at the start, and the rest after
  * 32 bytes is cut. 0 or -EINVAL (empty). */
 must_check int account_unix_name(const char *login, char ret_name[ACCOUNT_LOGIN_MAX + 1]);
+/* A name that is the system's although perhaps no account has it yet: root, nobody, qvd-*,
+ * systemd-*. */
+bool account_is_reserved(const char *name);
+/* A plugin's home: an absolute path of at least two names, without ".", ".." and characters that
+ * /etc/passwd or a shell would misread. */
+bool account_home_is_good(const char *path);
 
 /* What is so in the VM, and what was asked for. */
 struct account_facts {
@@ -33,6 +40,8 @@ struct account_facts {
     uid_t home_uid;
     gid_t home_gid;
     int64_t want_uid, want_gid; /* a plugin's; -1: none */
+    const char *group;          /* a plugin's primary group, by name; NULL: none */
+    int64_t group_gid;          /* of the image's group of that name; 0 or less: it has none */
     const char *uid_taken_by;   /* another account with the uid that account_uid() gives; NULL */
     uid_t next_free;            /* the first free uid from ACCOUNT_UID_MIN up */
 };

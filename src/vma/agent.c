@@ -3,12 +3,10 @@
 #include "vma/agent.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -17,8 +15,10 @@
 
 #define LINE_MAX_LEN 1024
 #define WORDS_MAX 64
-#define PID_FILE QVD_RUNDIR "/vma/nxagent.pid"
-#define SWEEP_MS 5000
+/* nxagent's output: nxagent itself holds both ends, so that it can write while no monitor reads. */
+#define OUTPUT_DIR QVD_RUNDIR "/vma"
+#define OUTPUT_FIFO OUTPUT_DIR "/nxagent.fifo"
+#define OUTPUT_BYTES (256 << 10)
 /* How long an X session without its display has to end by itself. */
 #define LEAVE_MS 3000
 
@@ -26,6 +26,8 @@
 struct xsession {
     struct agent *agent; /* NULL: nobody asks any more */
     struct ev_child *child;
+    pid_t pid; /* also of its process group */
+    uint64_t began;
     struct ev_timer *limit;
 };
 
@@ -39,6 +41,8 @@ struct agent {
     void *owner;
     struct ev_child *nxagent;
     pid_t nxagent_pid; /* also of its process group */
+    uint64_t nxagent_began;
+    struct ev_deferred session_gone; /* an adopted agent's X session has ended */
     struct xsession *session;
     int pipe_fd;
     struct ev_io *io;
@@ -112,7 +116,7 @@ static void on_gone(void *arg, int status)
     a->nxagent = ev_child_free(a->nxagent);
     /* Its own helpers hold the display's sockets. */
     (void)kill(-a->nxagent_pid, SIGKILL);
-    (void)unlink(PID_FILE);
+    agent_write_pid(0);
     a->ops->gone(a->owner, ev_child_status_text(status, how, sizeof how));
 }
 
@@ -143,7 +147,7 @@ static void on_session_end(void *arg, int status)
 static void xsession_signal(struct xsession *x, int signo)
 {
     if (x)
-        (void)kill(-ev_child_pid(x->child), signo);
+        (void)kill(-x->pid, signo);
 }
 
 static void on_leave_limit(void *arg)
@@ -161,52 +165,6 @@ static void xsession_leave(struct xsession *x)
     }
 }
 
-/* Kept by a persistent overlay, they make nxagent refuse to start. */
-static must_check int sweep_locks(unsigned display, struct qvd_error *err)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/tmp/.X%u-lock", display);
-    (void)unlink(path);
-    snprintf(path, sizeof path, "/tmp/.X11-unix/X%u", display);
-    (void)unlink(path);
-    /* nxagent runs as the user and may not make this folder itself. /tmp is everybody's: a link or
-     * a folder of another is not ours to open to all. */
-    if (mkdir("/tmp/.X11-unix", 01777) < 0 && errno != EEXIST)
-        return qvd_error_errno(err, errno, "cannot make /tmp/.X11-unix");
-    _cleanup_(close_p) int fd =
-        open("/tmp/.X11-unix", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return qvd_error_errno(err, errno, "cannot open /tmp/.X11-unix");
-    if (st.st_uid != 0)
-        return qvd_error_set(err, -EPERM,
-                             "/tmp/.X11-unix belongs to uid %u, not to root; remove it",
-                             (unsigned)st.st_uid);
-    if (fchmod(fd, 01777) < 0)
-        return qvd_error_errno(err, errno, "cannot open /tmp/.X11-unix to all");
-    return 0;
-}
-
-static void make_runtime_dir(const struct user *u)
-{
-    char path[64];
-
-    snprintf(path, sizeof path, "/run/user/%u", (unsigned)u->uid);
-    if (fs_mkdirs("/run/user", 0755) < 0 || (mkdir(path, 0700) < 0 && errno != EEXIST) ||
-        lchown(path, u->uid, u->gid) < 0)
-        log_warning("cannot make %s: %s, ignoring it", path, strerror(errno));
-}
-
-static void write_pid(pid_t pid)
-{
-    char text[32];
-
-    snprintf(text, sizeof text, "%d\n", (int)pid);
-    if (fs_write_atomic(PID_FILE, text, strlen(text), 0644) < 0)
-        log_warning("cannot write " PID_FILE ", ignoring it");
-}
-
 /* argv and its texts for the agent or the session, all for qvd-vma --run-as. */
 struct command {
     const char *argv[WORDS_MAX];
@@ -217,10 +175,57 @@ struct command {
 static must_check int begin_command(const struct agent *a, struct command *c, size_t *ret_n)
 {
     c->argv[0] = "/proc/self/exe";
-    c->argv[1] = "--run-as";
+    c->argv[1] = "--run-session";
     c->argv[2] = c->spec;
     *ret_n = 3;
     return user_spec(&a->user, conf_str(a->conf, "vma.user.umask"), c->spec);
+}
+
+/* When a process began, in ticks; 0: there is none. With its pid it names a process for good. */
+static uint64_t began_at(pid_t pid)
+{
+    _cleanup_(free_p) char *text = NULL;
+    unsigned long long ticks = 0;
+    char path[64];
+    size_t len;
+
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (pid <= 0 || fs_read(path, 4096, &text, &len) < 0)
+        return 0;
+    /* The name in brackets may hold anything: fields are counted behind its end. */
+    const char *rest = strrchr(text, ')');
+    if (!rest || sscanf(rest + 1,
+                        " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d"
+                        " %*d %*d %llu",
+                        &ticks) != 1)
+        return 0;
+    return ticks;
+}
+
+static must_check int watch_output(struct agent *a, struct qvd_error *err)
+{
+    a->pipe_fd = open(OUTPUT_FIFO, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+    int r =
+        a->pipe_fd < 0 ? -errno : ev_io_new(a->loop, a->pipe_fd, EV_IO_IN, on_output, a, &a->io);
+    return r < 0 ? qvd_error_errno(err, r, "cannot watch nxagent's output") : 0;
+}
+
+/* A new one for each nxagent: nobody of a former session can write into it. */
+static must_check int make_output(int *ret_fd, struct qvd_error *err)
+{
+    int r = fs_mkdirs(OUTPUT_DIR, 0711);
+
+    if (r == 0 && unlink(OUTPUT_FIFO) < 0 && errno != ENOENT)
+        r = -errno;
+    if (r == 0 && mkfifo(OUTPUT_FIFO, 0600) < 0)
+        r = -errno;
+    if (r == 0)
+        *ret_fd = open(OUTPUT_FIFO, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (r == 0 && *ret_fd < 0)
+        r = -errno;
+    if (r == 0 && fcntl(*ret_fd, F_SETPIPE_SZ, OUTPUT_BYTES) < 0)
+        log_debug(OUTPUT_FIFO " stays small: %s", strerror(errno));
+    return r < 0 ? qvd_error_errno(err, r, "cannot start nxagent: " OUTPUT_FIFO) : 0;
 }
 
 static must_check int spawn_nxagent(struct agent *a, const char *options_path,
@@ -228,7 +233,6 @@ static must_check int spawn_nxagent(struct agent *a, const char *options_path,
 {
     char display[16], target[512];
     struct command c;
-    int fds[2];
     size_t n;
 
     int r = begin_command(a, &c, &n);
@@ -251,14 +255,15 @@ static must_check int spawn_nxagent(struct agent *a, const char *options_path,
     n += split(conf_str(a->conf, "command.nxagent.args.extra"), c.store, sizeof c.store, c.argv + n,
                WORDS_MAX - 1 - n);
     c.argv[n] = NULL;
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
-        return qvd_error_errno(err, errno, "cannot start nxagent");
-    a->pipe_fd = fds[0];
-    /* The writing side blocks as programs expect it. */
-    (void)fcntl(fds[1], F_SETFL, 0);
+    _cleanup_(close_p) int output = -EBADF;
+    r = make_output(&output, err);
+    if (r == 0)
+        r = watch_output(a, err);
+    if (r < 0)
+        return r;
     const struct ev_child_fd out[] = {
-        {fds[1], 1},
-        {fds[1], 2}
+        {output, 1},
+        {output, 2}
     };
     const struct ev_child_spec spec = {.path = c.argv[0],
                                        .argv = c.argv,
@@ -268,24 +273,29 @@ static must_check int spawn_nxagent(struct agent *a, const char *options_path,
                                        .dir = a->user.home,
                                        .new_session = true};
     r = ev_child_spawn(a->loop, &spec, on_gone, a, &a->nxagent, err);
-    fd_close(fds[1]);
     if (r < 0)
         return r;
     a->nxagent_pid = ev_child_pid(a->nxagent);
-    write_pid(a->nxagent_pid);
-    r = ev_io_new(a->loop, a->pipe_fd, EV_IO_IN, on_output, a, &a->io);
-    return r < 0 ? qvd_error_errno(err, r, "cannot watch nxagent") : 0;
+    a->nxagent_began = began_at(a->nxagent_pid);
+    agent_write_pid(a->nxagent_pid);
+    return 0;
 }
 
-int agent_start(struct ev_loop *loop, const struct conf *conf, const struct user *user,
-                const struct wire_params *params, unsigned display, const char *options_path,
-                const struct agent_ops *ops, void *owner, struct agent **ret_agent,
-                struct qvd_error *err)
+static void on_session_gone(void *arg)
+{
+    struct agent *a = arg;
+
+    a->ops->logged_out(a->owner);
+}
+
+static struct agent *agent_new(struct ev_loop *loop, const struct conf *conf,
+                               const struct user *user, const struct wire_params *params,
+                               unsigned display, const struct agent_ops *ops, void *owner)
 {
     struct agent *a = calloc(1, sizeof *a);
 
     if (!a)
-        return qvd_error_set(err, -ENOMEM, "cannot start nxagent: out of memory");
+        return NULL;
     *a = (struct agent){.loop = loop,
                         .conf = conf,
                         .user = *user,
@@ -293,11 +303,22 @@ int agent_start(struct ev_loop *loop, const struct conf *conf, const struct user
                         .ops = ops,
                         .owner = owner,
                         .pipe_fd = -EBADF};
+    ev_deferred_init(&a->session_gone, on_session_gone, a);
     a->environ = environ_new(conf, user, params, display);
-    int r = a->environ ? sweep_locks(display, err)
-                       : qvd_error_set(err, -ENOMEM, "cannot start nxagent: out of memory");
+    return a->environ ? a : agent_free(a);
+}
+
+int agent_start(struct ev_loop *loop, const struct conf *conf, const struct user *user,
+                const struct wire_params *params, unsigned display, const char *options_path,
+                const struct agent_ops *ops, void *owner, struct agent **ret_agent,
+                struct qvd_error *err)
+{
+    struct agent *a = agent_new(loop, conf, user, params, display, ops, owner);
+    int r = a ? agent_sweep_display(display, err)
+              : qvd_error_set(err, -ENOMEM, "cannot start nxagent: out of memory");
+
     if (r == 0) {
-        make_runtime_dir(user);
+        agent_make_runtime_dir(user);
         r = spawn_nxagent(a, options_path, err);
     }
     if (r < 0) {
@@ -306,6 +327,16 @@ int agent_start(struct ev_loop *loop, const struct conf *conf, const struct user
     }
     *ret_agent = a;
     return 0;
+}
+
+static struct xsession *xsession_new(struct agent *a)
+{
+    struct xsession *x = calloc(1, sizeof *x);
+
+    if (!x || ev_timer_new(a->loop, on_leave_limit, x, &x->limit) < 0)
+        return xsession_free(x);
+    x->agent = a;
+    return x;
 }
 
 int agent_login(struct agent *a, struct qvd_error *err)
@@ -332,19 +363,88 @@ int agent_login(struct agent *a, struct qvd_error *err)
                                        .n_fds = 2,
                                        .dir = a->user.home,
                                        .new_session = true};
-    struct xsession *x = calloc(1, sizeof *x);
-    if (!x || ev_timer_new(a->loop, on_leave_limit, x, &x->limit) < 0) {
-        xsession_free(x);
+    struct xsession *x = xsession_new(a);
+    if (!x)
         return qvd_error_set(err, -ENOMEM, "cannot start the X session: out of memory");
-    }
-    x->agent = a;
     r = ev_child_spawn(a->loop, &spec, on_session_end, x, &x->child, err);
     if (r < 0) {
         xsession_free(x);
         return r;
     }
+    x->pid = ev_child_pid(x->child);
+    x->began = began_at(x->pid);
     a->session = x;
     return 0;
+}
+
+/* A process that is not ours by birth: by its number and its beginning. */
+static must_check int adopt(struct ev_loop *loop, pid_t pid, uint64_t began, ev_child_fn *fn,
+                            void *arg, struct ev_child **ret_child)
+{
+    int fd = pid > 0 && began ? pidfd_open(pid, 0) : -1;
+
+    if (fd < 0)
+        return -ESRCH;
+    if (began_at(pid) != began) {
+        fd_close(fd);
+        return -ESRCH;
+    }
+    return ev_child_adopt(loop, fd, pid, fn, arg, ret_child);
+}
+
+static void adopt_session(struct agent *a, const struct agent_saved *saved)
+{
+    struct xsession *x = xsession_new(a);
+
+    if (x && adopt(a->loop, saved->session_pid, saved->session_began, on_session_end, x,
+                   &x->child) == 0) {
+        x->pid = saved->session_pid;
+        x->began = saved->session_began;
+        a->session = x;
+        return;
+    }
+    xsession_free(x);
+    ev_defer(a->loop, &a->session_gone);
+}
+
+int agent_adopt(struct ev_loop *loop, const struct conf *conf, const struct user *user,
+                const struct wire_params *params, unsigned display, const struct agent_saved *saved,
+                const struct agent_ops *ops, void *owner, struct agent **ret_agent,
+                struct qvd_error *err)
+{
+    struct agent *a = agent_new(loop, conf, user, params, display, ops, owner);
+
+    if (!a)
+        return qvd_error_set(err, -ENOMEM, "cannot adopt nxagent: out of memory");
+    int r = adopt(loop, saved->pid, saved->began, on_gone, a, &a->nxagent);
+    if (r < 0) {
+        agent_free(a);
+        return qvd_error_errno(err, r, "nxagent %d", (int)saved->pid);
+    }
+    a->nxagent_pid = saved->pid;
+    a->nxagent_began = saved->began;
+    r = watch_output(a, err);
+    if (r < 0) {
+        agent_free(a); /* ends it: without its output nobody knows its state */
+        return r;
+    }
+    if (saved->session_pid)
+        adopt_session(a, saved);
+    *ret_agent = a;
+    return 0;
+}
+
+struct agent_saved agent_save(const struct agent *a)
+{
+    struct agent_saved saved = {0};
+
+    if (a && a->nxagent) {
+        saved.pid = a->nxagent_pid;
+        saved.began = a->nxagent_began;
+        saved.session_pid = a->session ? a->session->pid : 0;
+        saved.session_began = a->session ? a->session->began : 0;
+    }
+    return saved;
 }
 
 void agent_signal(struct agent *a, int signo)
@@ -355,48 +455,32 @@ void agent_signal(struct agent *a, int signo)
         xsession_signal(a->session, signo);
 }
 
+static void forget(struct agent *a)
+{
+    ev_deferred_cancel(&a->session_gone);
+    ev_child_free(a->nxagent);
+    ev_io_free(a->io);
+    fd_close(a->pipe_fd);
+    environ_free(a->environ);
+    free(a);
+}
+
 struct agent *agent_free(struct agent *a)
 {
     if (a) {
         if (a->nxagent)
             (void)kill(-a->nxagent_pid, SIGKILL);
         xsession_leave(a->session);
-        ev_child_free(a->nxagent);
-        ev_io_free(a->io);
-        fd_close(a->pipe_fd);
-        environ_free(a->environ);
-        free(a);
+        forget(a);
     }
     return NULL;
 }
 
-/* The group's other processes are nobody's children of ours: asked for until they are gone. */
-static void wait_group(pid_t group)
+struct agent *agent_leave(struct agent *a)
 {
-    const struct timespec pause = {.tv_nsec = 5000000};
-
-    for (int i = 0; i < SWEEP_MS / 5 && kill(-group, 0) == 0; i++)
-        (void)nanosleep(&pause, NULL);
-}
-
-void agent_sweep(void)
-{
-    _cleanup_(free_p) char *text = NULL, *name = NULL;
-    char path[64];
-    int64_t pid;
-    size_t len;
-
-    if (fs_read(PID_FILE, 32, &text, &len) < 0 || str_to_i64(str_trim(text), 2, 1 << 22, &pid) < 0)
-        return;
-    _cleanup_(close_p) int fd = pidfd_open(pid, 0);
-    snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
-    /* The number may be another's by now: only a process of that name is ended, with its group. */
-    if (fd >= 0 && fs_read(path, 64, &name, &len) == 0 && str_starts(name, "nxagent")) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        log_warning("ending nxagent %d of an earlier start", (int)pid);
-        (void)kill(-(pid_t)pid, SIGKILL);
-        (void)poll(&p, 1, SWEEP_MS); /* before the loop runs */
-        wait_group(pid);
+    if (a) {
+        xsession_free(a->session);
+        forget(a);
     }
-    (void)unlink(PID_FILE);
+    return NULL;
 }

@@ -22,13 +22,29 @@ struct agent_ops {
 };
 
 /* Sweeps what an earlier agent left (locks, sockets), and starts a new one that reads options_path.
- * 0, or -errno with err. */
+ * It and the X session live on without this process. 0, or -errno with err. */
 must_check int agent_start(struct ev_loop *loop, const struct conf *conf, const struct user *user,
                            const struct wire_params *params, unsigned display,
                            const char *options_path, const struct agent_ops *ops, void *owner,
                            struct agent **ret_agent, struct qvd_error *err);
 /* Kills what still runs of it. NULL-safe, always NULL. */
 struct agent *agent_free(struct agent *a);
+
+/* What a later monitor needs to find them again; pid 0: none. */
+struct agent_saved {
+    pid_t pid, session_pid;
+    uint64_t began, session_began; /* in ticks after the machine's start, as /proc/PID/stat tells */
+};
+struct agent_saved agent_save(const struct agent *a);
+/* Takes over what an earlier monitor has started and lost. Lines that nxagent has written meanwhile
+ * come by ops as usual. 0; -ESRCH: it has ended; -errno with err. An X session that has ended is
+ * told by logged_out. */
+must_check int agent_adopt(struct ev_loop *loop, const struct conf *conf, const struct user *user,
+                           const struct wire_params *params, unsigned display,
+                           const struct agent_saved *saved, const struct agent_ops *ops,
+                           void *owner, struct agent **ret_agent, struct qvd_error *err);
+/* Forgets it without ending anything: for a later monitor. NULL-safe, always NULL. */
+struct agent *agent_leave(struct agent *a);
 /* Starts the X session (command.x-session). 0, or -errno with err. */
 must_check int agent_login(struct agent *a, struct qvd_error *err);
 /* A signal to nxagent; with TERM and KILL to the X session's group too. */
@@ -55,6 +71,13 @@ enum agent_port agent_port(unsigned port);
  * cannot (CONFIG_INET_DIAG_DESTROY) or does not let us. */
 must_check int agent_cut(unsigned port);
 
-/* At the monitor's start: ends an agent that an earlier monitor left behind, and waits for its end.
- */
+/* At the monitor's start, when nothing can be adopted: ends an agent that an earlier monitor left
+ * behind, and waits for its end. */
 void agent_sweep(void);
+/* What nxagent needs of the system: no stale locks and sockets of that display, /tmp/.X11-unix of
+ * root. Follows no link and no folder of a user's. 0, or -errno with err. */
+must_check int agent_sweep_display(unsigned display, struct qvd_error *err);
+/* /run/user/UID of that user; a failure is logged. */
+void agent_make_runtime_dir(const struct user *u);
+/* Remembers the process for agent_sweep(); 0: forgets it. */
+void agent_write_pid(pid_t pid);

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/str.h"
+#include "vma/region.h"
 
 #define ENTRIES_MAX 128
 #define FILE_MAX 65536
@@ -95,17 +97,23 @@ static must_check int put_file(struct environ_list *e, const char *path)
     return 0;
 }
 
-static bool good_timezone(const char *s)
+/* What the client asks for, where the image has it. */
+static must_check int put_wishes(struct environ_list *e, const struct wire_params *params)
 {
-    return s && *s && *s != '/' && !strstr(s, "..") &&
-           strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-/") ==
-               strlen(s);
+    const char *zone = wire_params_get(params, "qvd.client.timezone");
+    const char *lang = wire_params_get(params, "qvd.client.locale");
+    int r = 0;
+
+    if (lang && *lang && !region_has_locale(lang))
+        log_warning("the client's language (%.64s) is not in this image, ignoring it", lang);
+    else if (lang && *lang)
+        r = put(e, "LANG", lang);
+    return r == 0 && region_zone_needs_env(zone) ? put(e, "TZ", zone) : r;
 }
 
 static must_check int fill(struct environ_list *e, const struct conf *conf, const struct user *user,
                            const struct wire_params *params, unsigned display)
 {
-    const char *timezone = wire_params_get(params, "qvd.client.timezone");
     char screen[16], runtime[64];
     int r = put(e, "PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games");
 
@@ -131,9 +139,7 @@ static must_check int fill(struct environ_list *e, const struct conf *conf, cons
     };
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(fixed); i++)
         r = put(e, fixed[i][0], fixed[i][1]);
-    if (r == 0 && good_timezone(timezone))
-        r = put(e, "TZ", timezone);
-    return r;
+    return r < 0 ? r : put_wishes(e, params);
 }
 
 struct environ_list *environ_new(const struct conf *conf, const struct user *user,

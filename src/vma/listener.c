@@ -4,6 +4,7 @@
 #include "vma/listener.h"
 #include "ipc/log-msg.h"
 
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -203,6 +204,20 @@ static must_check int connection_new(struct listener *l, int fd)
     return r;
 }
 
+/* Only the node asks. A user of this desktop who dials his own VM is hung up on before a byte of
+ * his is read, so that he cannot take the connections that the node needs. */
+static bool is_local(int fd)
+{
+    struct sockaddr_in own = {0}, peer = {0};
+    socklen_t own_len = sizeof own, peer_len = sizeof peer;
+
+    if (getsockname(fd, (struct sockaddr *)&own, &own_len) < 0 ||
+        getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0)
+        return true;
+    return own.sin_addr.s_addr == peer.sin_addr.s_addr ||
+           (ntohl(peer.sin_addr.s_addr) >> 24) == IN_LOOPBACKNET;
+}
+
 static void on_accept(void *arg, unsigned events)
 {
     struct listener *l = arg;
@@ -211,6 +226,10 @@ static void on_accept(void *arg, unsigned events)
         int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0)
             break;
+        if (is_local(fd)) {
+            fd_close(fd);
+            continue;
+        }
         int r = connection_new(l, fd);
         if (r < 0)
             log_warning("a connection was dropped: %s", strerror(-r));

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -17,13 +18,13 @@
 #include "ipc/channel.h"
 #include "ipc/log-msg.h"
 #include "ipc/spawner.h"
-#include "vma/agent.h"
 #include "vma/msg.h"
 #include "vma/orders.h"
 #include "vma/user.h"
 
 /* How long the desktop has to end when we are told to. */
 #define END_MS 4000
+#define BIND_MS 5000
 
 struct monitor {
     struct ev_loop *loop;
@@ -33,9 +34,9 @@ struct monitor {
     struct ipc_spawner *spawner;
     struct ipc_channel *channel;
     struct orders *orders;
-    struct ev_signal *signals[4];
+    struct ev_signal *signals[5];
     struct ev_timer *end;
-    bool ending, told_ready;
+    bool ending, leaving, told_ready;
 };
 
 static void on_result(void *owner, const struct vma_result *result)
@@ -130,6 +131,21 @@ static void on_spawned(void *arg, int fd, const char *text)
         tell_ready(m);
 }
 
+/* The listener of a monitor that was killed holds the port until it has noticed. */
+static must_check int bind_port(int fd, const struct sockaddr_in *addr)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+
+    for (int i = 0; i < BIND_MS / 10; i++) {
+        if (bind(fd, (const struct sockaddr *)addr, sizeof *addr) == 0 && listen(fd, 64) == 0)
+            return 0;
+        if (errno != EADDRINUSE)
+            break;
+        (void)nanosleep(&pause, NULL); /* before the loop runs */
+    }
+    return -errno;
+}
+
 static must_check int open_socket(struct monitor *m, struct qvd_error *err)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET,
@@ -138,7 +154,7 @@ static must_check int open_socket(struct monitor *m, struct qvd_error *err)
 
     m->socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (m->socket < 0 || setsockopt(m->socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
-        bind(m->socket, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(m->socket, 64) < 0)
+        bind_port(m->socket, &addr) < 0)
         return qvd_error_errno(err, errno, "cannot listen on port %d",
                                (int)conf_int(m->conf, "vma.port"));
     return 0;
@@ -199,6 +215,16 @@ static void on_usr1(void *arg, int signo)
 {
 }
 
+/* For an upgrade of the agent: the desktop stays and is adopted by the next monitor. */
+static void on_usr2(void *arg, int signo)
+{
+    struct monitor *m = arg;
+
+    log_info("ending; the desktop is left to the next agent");
+    m->leaving = true;
+    ev_loop_stop(m->loop, 0);
+}
+
 static must_check int watch_signals(struct monitor *m)
 {
     static const struct {
@@ -209,6 +235,7 @@ static must_check int watch_signals(struct monitor *m)
         {SIGINT,  on_end_signal},
         {SIGHUP,  on_hup       },
         {SIGUSR1, on_usr1      },
+        {SIGUSR2, on_usr2      },
     };
     int r = 0;
 
@@ -226,7 +253,6 @@ static must_check int begin(struct monitor *m, struct qvd_error *err)
         r = open_socket(m, err);
     if (r < 0)
         return r;
-    agent_sweep();
     const struct ev_child_fd pass[] = {
         {m->socket, 4}
     };
@@ -247,7 +273,10 @@ static void finish(struct monitor *m)
 {
     ipc_spawner_free(m->spawner);
     ipc_channel_free(m->channel);
-    orders_free(m->orders);
+    if (m->leaving)
+        orders_leave(m->orders);
+    else
+        orders_free(m->orders);
     ev_timer_free(m->end);
     for (size_t i = 0; i < ARRAY_SIZE(m->signals); i++)
         ev_signal_free(m->signals[i]);
@@ -266,8 +295,8 @@ int main(int argc, char **argv)
     struct qvd_error err;
     int status;
 
-    if (argc > 2 && strcmp(argv[1], "--run-as") == 0)
-        return user_run_as(argv[2], argv + 3);
+    if (argc > 2 && (strcmp(argv[1], "--run-as") == 0 || strcmp(argv[1], "--run-session") == 0))
+        return user_run_as(argv[2], argv + 3, argv[1][6] == 's');
     m.conf = conf_main(&program, argc, argv, &status);
     if (!m.conf)
         return status;

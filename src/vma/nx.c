@@ -234,7 +234,7 @@ const char *nx_limit_to_string(enum nx_limit limit)
 {
     static const char *const names[NX_LIMIT_MAX] = {
         [NX_FOR_EVER] = "none",
-        [NX_LIMIT_PREPARING] = "120 s",
+        [NX_LIMIT_PREPARING] = "`vma.timeout.preparing`",
         [NX_LIMIT_INITIATING] = "`vma.timeout.initiating`",
         [NX_LIMIT_LISTENING] = "`vma.timeout.listening`",
         [NX_LIMIT_SUSPENDING] = "`vma.timeout.suspending`",

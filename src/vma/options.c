@@ -3,6 +3,7 @@
 #include "vma/options.h"
 
 #include <string.h>
+#include <strings.h>
 
 #include "base/str.h"
 
@@ -76,6 +77,65 @@ static must_check int put_extra(struct writer *w, const char *text)
     return r;
 }
 
+const char *options_link(const char *link)
+{
+    static const char *const words[] = {"modem", "isdn", "adsl", "wan", "lan", "local"};
+    static const uint64_t up_to[] = {56000, 128000, 640000, 34000000, UINT64_MAX};
+    char text[16], *unit;
+    uint64_t rate, factor = 1;
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+        if (strcasecmp(link, words[i]) == 0)
+            return words[i];
+    if (str_copy(text, sizeof text, link) < 0)
+        return NULL;
+    unit = text + strspn(text, "0123456789");
+    if (strcasecmp(unit, "k") == 0)
+        factor = 1000;
+    else if (strcasecmp(unit, "m") == 0)
+        factor = 1000000;
+    else if (*unit)
+        return NULL;
+    *unit = '\0';
+    if (str_to_u64(text, UINT64_MAX / factor, &rate) < 0 || rate == 0)
+        return NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(up_to); i++)
+        if (rate * factor <= up_to[i])
+            return words[i];
+    return NULL;
+}
+
+static must_check int put_link(struct writer *w, const char *fallback, const char *wished,
+                               const char *extra)
+{
+    const char *word = options_link(wished);
+
+    if (!word) {
+        w->dropped(w->arg, "link", "no link and no rate");
+        word = options_link(fallback);
+    }
+    int r = word ? put(w, "link", word, "") : 0;
+    /* nxagent would take JPEG for this one; here bytes cost nothing. */
+    if (r == 0 && word && str_eq(word, "local") && !strstr(extra, "pack="))
+        r = buf_append_str(w->out, ",pack=nopack");
+    return r;
+}
+
+static bool prints(const struct conf *conf, const struct wire_params *params)
+{
+    return conf_bool(conf, "vma.printing.enable") &&
+           str_eq(wish(params, "qvd.client.printing.enabled", "0"), "1");
+}
+
+int options_tell_hooks(const struct conf *conf, struct wire_params *params)
+{
+    char port[16];
+
+    snprintf(port, sizeof port, "%d", (int)conf_int(conf, "vma.display") + 2000);
+    int r = wire_params_set(params, "qvd.printing.enabled", prints(conf, params) ? "1" : "0");
+    return r < 0 ? r : wire_params_set(params, "qvd.printing.port", port);
+}
+
 /* Ports in the VM, as the original's: display + 2000 and + 11000. */
 static must_check int put_channels(struct writer *w, const struct conf *conf,
                                    const struct wire_params *params, unsigned display)
@@ -87,8 +147,7 @@ static must_check int put_channels(struct writer *w, const struct conf *conf,
         r = buf_append_str(w->out, ",media=1");
     if (r == 0 && conf_bool(conf, "vma.slave.enable"))
         r = buf_append_str(w->out, ",slave=1");
-    if (r == 0 && conf_bool(conf, "vma.printing.enable") &&
-        str_eq(wish(params, "qvd.client.printing.enabled", "0"), "1"))
+    if (r == 0 && prints(conf, params))
         r = buf_printf(w->out, ",%s=%u", str_eq(flavor, "cifs") ? "smb" : "cups", display + 2000);
     return r;
 }
@@ -99,7 +158,7 @@ int options_write(const struct conf *conf, const struct wire_params *params, uns
     struct writer w = {out, dropped, arg};
     const char *keyboard =
         wish(params, "qvd.client.keyboard", conf_str(conf, "vma.default.client.keyboard"));
-    const char *link = wish(params, "qvd.client.link", conf_str(conf, "vma.default.client.link"));
+    const char *link = conf_str(conf, "vma.default.client.link");
     const char *full = wish(params, "qvd.client.fullscreen", "");
     const char *extra = wish(params, "qvd.client.nxagent.extra_args", "");
     /* bypass: a desktop may be resumed on a display of other depths (nxagent otherwise refuses). */
@@ -110,10 +169,7 @@ int options_write(const struct conf *conf, const struct wire_params *params, uns
     if (r == 0)
         r = put(&w, "client", wish(params, "qvd.client.os", ""), "");
     if (r == 0)
-        r = put(&w, "link", link, "");
-    /* nxagent knows no link of this name and would take JPEG; here bytes cost nothing. */
-    if (r == 0 && str_eq(link, "local") && !strstr(extra, "pack="))
-        r = buf_append_str(out, ",pack=nopack");
+        r = put_link(&w, link, wish(params, "qvd.client.link", link), extra);
     if (r == 0)
         r = put(&w, "geometry", wish(params, "qvd.client.geometry", ""), "");
     if (r == 0 && *full)

@@ -4,8 +4,10 @@
 
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "config.h"
 #include "ev/child.h"
 #include "vma/hook.h"
 
@@ -15,7 +17,11 @@
 #define POWEROFF_MS 20000
 /* For the answer to a poweroff to leave, should the listener not say so. */
 #define ANSWER_MS 1000
+/* An expire hook may wait for the person; the asker does not wait with it. */
+#define EXPIRE_ANSWER_MS 2000
 #define INIT "/sbin/init"
+/* The last serial and what of it was done: a later monitor refuses what this one has refused. */
+#define SERIAL_FILE QVD_RUNDIR "/vma/serial"
 
 struct waiting {
     struct list node;
@@ -44,6 +50,8 @@ struct orders {
     uint64_t last;
     struct task tasks[WIRE_VMA_FUNCTION_MAX]; /* all of serial `last` */
     enum wire_vma_function current;           /* the one about the desktop under way, or INVALID */
+    struct hook *expire;                      /* runs on over later orders; one at a time */
+    struct ev_timer *expire_answer;
     struct ev_command *poweroff;
     struct ev_timer *power_off;
     uint64_t last_answer; /* the order whose answer is waited for before the system goes down */
@@ -89,6 +97,46 @@ static void task_clear(struct task *t)
     t->tries = 0;
 }
 
+static void save_serial(const struct orders *o)
+{
+    unsigned long done = 0;
+    char text[64];
+    int r = fs_mkdirs(QVD_RUNDIR "/vma", 0711);
+
+    for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++)
+        if (o->tasks[i].done && o->tasks[i].status == 200)
+            done |= 1UL << i;
+    snprintf(text, sizeof text, "%llu %lu\n", (unsigned long long)o->last, done);
+    if (r == 0)
+        r = fs_write_atomic(SERIAL_FILE, text, strlen(text), 0600);
+    if (r < 0)
+        log_warning(SERIAL_FILE ": %s", strerror(-r));
+}
+
+static void load_serial(struct orders *o)
+{
+    _cleanup_(free_p) char *text = NULL;
+    uint64_t last, done;
+    size_t len;
+
+    if (fs_read(SERIAL_FILE, 64, &text, &len) < 0)
+        return;
+    char *blank = strchr(text, ' ');
+    if (!blank)
+        return;
+    *blank = '\0';
+    if (str_to_u64(text, UINT64_MAX, &last) < 0 ||
+        str_to_u64(str_trim(blank + 1), UINT64_MAX, &done) < 0)
+        return;
+    o->last = last;
+    for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++)
+        if (done & (1UL << i)) {
+            o->tasks[i].known = o->tasks[i].done = true;
+            o->tasks[i].status = 200;
+        }
+    log_info("orders up to %llu are known from before", (unsigned long long)last);
+}
+
 static void finish(struct orders *o, enum wire_vma_function f, unsigned status, const char *text)
 {
     struct task *t = &o->tasks[f];
@@ -99,6 +147,7 @@ static void finish(struct orders *o, enum wire_vma_function f, unsigned status, 
     t->done = true;
     t->status = status;
     (void)!snprintf(t->text, sizeof t->text, "%s", text);
+    save_serial(o);
     if (status != 200)
         log_warning("%s %llu: %u %s", wire_vma_function_to_string(f), (unsigned long long)o->last,
                     status, text);
@@ -134,10 +183,12 @@ static bool hook_first(struct orders *o, enum wire_vma_function f, const char *n
         return true;
     if (t->hook)
         return false;
-    int r = str_format(key, sizeof key, "vma.on_action.%s", name);
-    if (r == 0)
-        r = hook_run(o->loop, o->conf, key, t->params, "qvd.hook.on_action", name, on_hook, t,
-                     &t->hook, &err);
+    const struct hook_spec spec = {.key = key,
+                                   .state = nx_to_x_state(session_state(o->session)),
+                                   .name = "qvd.hook.on_action",
+                                   .value = name};
+    (void)!snprintf(key, sizeof key, "vma.on_action.%s", name);
+    int r = hook_run(o->loop, o->conf, &spec, on_hook, t, &t->hook, &err);
     if (r < 0) {
         finish(o, f, 503, err.text);
         return false;
@@ -251,10 +302,81 @@ void orders_sent(struct orders *o, uint64_t id)
         ev_timer_arm(o->power_off, 0);
 }
 
+/* ---- expire: its hook asks the person, so it outlives orders and their answers ---- */
+
+static bool expire_waits(const struct orders *o)
+{
+    return o->tasks[WIRE_VMA_EXPIRE].known && !o->tasks[WIRE_VMA_EXPIRE].done;
+}
+
+static void on_expire_answer(void *arg)
+{
+    struct orders *o = arg;
+
+    if (expire_waits(o))
+        finish(o, WIRE_VMA_EXPIRE, 200, "");
+}
+
+static void on_expire_hook(void *arg, const struct qvd_error *err)
+{
+    struct orders *o = arg;
+
+    o->expire = NULL;
+    ev_timer_disarm(o->expire_answer);
+    if (expire_waits(o))
+        finish(o, WIRE_VMA_EXPIRE, err->code ? 503 : 200, err->code ? err->text : "");
+}
+
+/* The reference's names, with and without "qvd.". */
+static must_check int expire_params(const struct wire_params *given, struct wire_params *ret)
+{
+    static const char *const names[] = {"vm.expiration.soft", "vm.expiration.hard"};
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++) {
+        char full[64];
+        snprintf(full, sizeof full, "qvd.%s", names[i]);
+        const char *value = wire_params_get(given, full);
+        if (!value)
+            value = wire_params_get(given, names[i]);
+        r = value ? wire_params_set(ret, names[i], value) : 0;
+    }
+    return r;
+}
+
+static void drive_expire(struct orders *o)
+{
+    _cleanup_(wire_params_free_p) struct wire_params *params = wire_params_new();
+    const struct hook_spec spec = {.key = "vma.on_action.expire",
+                                   .params = params,
+                                   .state = nx_to_x_state(session_state(o->session)),
+                                   .name = "qvd.hook.on_action",
+                                   .value = "expire",
+                                   .limit = "vma.hook.expire.timeout"};
+    struct qvd_error err;
+
+    if (!expire_waits(o) || ev_timer_armed(o->expire_answer))
+        return;
+    if (o->expire) { /* the person has not answered the last one yet */
+        finish(o, WIRE_VMA_EXPIRE, 200, "");
+        return;
+    }
+    int r = params ? expire_params(o->tasks[WIRE_VMA_EXPIRE].params, params) : -ENOMEM;
+    if (r == 0)
+        r = hook_run(o->loop, o->conf, &spec, on_expire_hook, o, &o->expire, &err);
+    else
+        r = qvd_error_errno(&err, r, "hook vma.on_action.expire");
+    if (r < 0)
+        finish(o, WIRE_VMA_EXPIRE, 503, err.text);
+    else if (r > 0)
+        finish(o, WIRE_VMA_EXPIRE, 200, "");
+    else
+        ev_timer_arm(o->expire_answer, EXPIRE_ANSWER_MS);
+}
+
 static void drive(void *arg)
 {
     struct orders *o = arg;
-    struct task *expire = &o->tasks[WIRE_VMA_EXPIRE];
 
     switch (o->current) {
     case WIRE_VMA_X_START:
@@ -272,8 +394,7 @@ static void drive(void *arg)
     default:
         break;
     }
-    if (expire->known && !expire->done && hook_first(o, WIRE_VMA_EXPIRE, "expire"))
-        finish(o, WIRE_VMA_EXPIRE, 200, "");
+    drive_expire(o);
 }
 
 static void on_changed(void *owner)
@@ -312,7 +433,9 @@ static void new_serial(struct orders *o, uint64_t serial, enum wire_vma_function
             finish(o, i, 409, "overtaken by a later order");
         task_clear(&o->tasks[i]);
     }
+    ev_timer_disarm(o->expire_answer);
     o->last = serial;
+    save_serial(o);
 }
 
 static void begin(struct orders *o, enum wire_vma_function f, struct wire_params *params)
@@ -414,26 +537,45 @@ int orders_new(struct ev_loop *loop, const struct conf *conf, const struct order
     }
     int r = ev_timer_new(loop, power_off, o, &o->power_off);
     if (r == 0)
+        r = ev_timer_new(loop, on_expire_answer, o, &o->expire_answer);
+    if (r == 0)
         r = session_new(loop, conf, &session_ops, o, &o->session);
     if (r < 0) {
         orders_free(o);
         return r;
     }
+    load_serial(o);
+    session_adopt(o->session);
     *ret_orders = o;
     return 0;
+}
+
+static void forget(struct orders *o)
+{
+    ev_deferred_cancel(&o->drive);
+    ev_command_cancel(o->poweroff);
+    hook_forget(o->expire);
+    ev_timer_free(o->power_off);
+    ev_timer_free(o->expire_answer);
+    for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++)
+        task_clear(&o->tasks[i]);
+    free(o);
 }
 
 struct orders *orders_free(struct orders *o)
 {
     if (o) {
-        ev_deferred_cancel(&o->drive);
-        ev_command_cancel(o->poweroff);
-        ev_timer_free(o->power_off);
-        for (int i = 0; i < WIRE_VMA_FUNCTION_MAX; i++)
-            task_clear(&o->tasks[i]);
         session_free(o->session);
-        ev_deferred_cancel(&o->drive);
-        free(o);
+        forget(o);
+    }
+    return NULL;
+}
+
+struct orders *orders_leave(struct orders *o)
+{
+    if (o) {
+        session_leave(o->session);
+        forget(o);
     }
     return NULL;
 }

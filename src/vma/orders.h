@@ -20,10 +20,12 @@ struct orders_ops {
     void (*result)(void *owner, const struct vma_result *result);
 };
 
-/* session's owner must pass its callbacks on to orders_session_*(). */
+/* Takes over what an earlier monitor has left: its desktop, the last serial. */
 must_check int orders_new(struct ev_loop *loop, const struct conf *conf,
                           const struct orders_ops *ops, void *owner, struct orders **ret_orders);
 struct orders *orders_free(struct orders *o);
+/* Frees it, leaving a desktop that runs to the next monitor. NULL-safe, always NULL. */
+struct orders *orders_leave(struct orders *o);
 struct session *orders_session(struct orders *o);
 
 /* Takes one order; answered by ops->result, now or later, exactly once. params is taken over. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* The last steps of root before a program of the session: qvd-vma --run-as. */
+/* The last steps of root before a program of the session: qvd-vma --run-as, --run-session. */
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -70,7 +70,14 @@ static must_check int parse(const char *spec, struct user *u, mode_t *ret_umask)
     return 0;
 }
 
-int user_run_as(const char *spec, char **command)
+int user_from_spec(const char *spec, struct user *u)
+{
+    mode_t mask;
+
+    return parse(spec, u, &mask);
+}
+
+int user_run_as(const char *spec, char **command, bool stays)
 {
     struct user u = {0};
     mode_t mask = 022;
@@ -87,9 +94,8 @@ int user_run_as(const char *spec, char **command)
         return 126;
     }
     umask(mask);
-    /* An agent without its monitor would hold the display for nobody (after the change of uid,
-     * which clears it). */
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 || getppid() != parent)
+    /* After the change of uid, which clears it. */
+    if (!stays && (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 || getppid() != parent))
         return 126;
     execvp(command[0], command);
     fprintf(stderr, "qvd-vma: cannot run %s: %s\n", command[0], strerror(errno));

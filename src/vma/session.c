@@ -7,20 +7,25 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "config.h"
 #include "vma/agent.h"
 #include "vma/hook.h"
 #include "vma/options.h"
+#include "vma/prepare.h"
+#include "vma/session-file.h"
 #include "vma/user.h"
 
 #define OPTIONS_DIR QVD_RUNDIR "/vma"
 #define OPTIONS_FILE OPTIONS_DIR "/nxagent.conf"
-#define LOG_FILE QVD_LOGDIR "/qvd-nxagent.log"
+#define STATE_FILE OPTIONS_DIR "/session"
+#define LOG_NAME "qvd-nxagent.log"
 #define LOG_MAX (4 << 20)
-#define PREPARING_MS 120000
 #define FRESH_MS 300
 #define SETTLING_MS 500
-#define STATE_HOOKS_MAX 4
+/* After an adoption: time for the lines that nxagent wrote meanwhile. */
+#define ADOPTED_MS 1000
+#define STATE_HOOKS_MAX 8
 
 struct session {
     struct ev_loop *loop;
@@ -33,12 +38,12 @@ struct session {
     struct wire_params *params;
     struct user user;
     struct agent *agent;
-    struct hook *hook; /* of the preparation under way */
-    struct user_job *user_job;
-    bool hup_out;            /* a HUP was sent and nothing has shown that it was taken */
-    bool stream_lost;        /* the agent has noticed by itself that its stream is over */
-    char complaint[200];     /* the last error line of the agent */
-    struct ev_deferred bury; /* frees the agent outside of its callbacks */
+    struct prepare *prepare;  /* under way */
+    struct ev_timer *adopted; /* armed for a moment after an adoption */
+    bool hup_out;             /* a HUP was sent and nothing has shown that it was taken */
+    bool stream_lost;         /* the agent has noticed by itself that its stream is over */
+    char complaint[200];      /* the last error line of the agent */
+    struct ev_deferred bury;  /* frees the agent outside of its callbacks */
     struct state_hook {
         struct session *session;
         struct hook *hook;
@@ -66,7 +71,7 @@ static uint64_t limit_ms(const struct session *s, enum nx_state state)
 {
     switch (nx_limit_of(state)) {
     case NX_LIMIT_PREPARING:
-        return PREPARING_MS;
+        return conf_ms(s->conf, "vma.timeout.preparing");
     case NX_LIMIT_INITIATING:
         return conf_ms(s->conf, "vma.timeout.initiating");
     case NX_LIMIT_LISTENING:
@@ -92,23 +97,77 @@ static void on_state_hook(void *arg, const struct qvd_error *err)
 }
 
 /* Nobody waits for these; more than a few at once are left out. */
-static void run_state_hook(struct session *s, const char *name)
+static void run_detached(struct session *s, const char *group, const char *name, const char *value)
 {
     struct qvd_error err;
-    char key[64];
+    char key[64], what[64];
+    const struct hook_spec spec = {.key = key,
+                                   .params = s->params,
+                                   .state = nx_to_x_state(s->state),
+                                   .name = what,
+                                   .value = value};
 
-    snprintf(key, sizeof key, "vma.on_state.%s", name);
+    snprintf(key, sizeof key, "vma.%s.%s", group, name);
+    snprintf(what, sizeof what, "qvd.hook.%s", group);
     for (int i = 0; i < STATE_HOOKS_MAX; i++) {
         struct state_hook *h = &s->state_hooks[i];
         if (h->hook)
             continue;
-        h->session = s;
-        if (hook_run(s->loop, s->conf, key, s->params, "qvd.hook.on_state", name, on_state_hook, h,
-                     &h->hook, &err) < 0)
+        if (hook_run(s->loop, s->conf, &spec, on_state_hook, h, &h->hook, &err) < 0)
             log_warning("%s", err.text);
         return;
     }
-    log_warning("hook %s left out: %d state hooks still run", key, STATE_HOOKS_MAX);
+    log_warning("hook %s left out: %d such hooks still run", key, STATE_HOOKS_MAX);
+}
+
+/* The key of the end is named otherwise than the state. */
+static void run_state_hooks(struct session *s, const char *state)
+{
+    run_detached(s, "on_state", strcmp(state, "stopped") == 0 ? "disconnected" : state, state);
+    run_detached(s, "on_printing", state, state);
+}
+
+static bool is_shown(enum nx_state state)
+{
+    return state == NX_FRESH || state == NX_CONNECTED;
+}
+
+static bool is_suspending(enum nx_state state)
+{
+    return state == NX_CUTTING || state == NX_SUSPENDING || state == NX_SUSPENDED;
+}
+
+/* What follows from a change, whatever brought it. */
+static void run_hooks(struct session *s, enum nx_state old, enum nx_event event)
+{
+    if (old == s->state)
+        return;
+    /* The order x_suspend has asked its hook already. */
+    if (is_shown(old) && is_suspending(s->state) && event != NX_EV_CUT)
+        run_detached(s, "on_action", "suspend", "suspend");
+    if (s->state == NX_FRESH)
+        run_state_hooks(s, "connected");
+    if (s->state == NX_SUSPENDED && old != NX_WAKING)
+        run_state_hooks(s, "suspended");
+    if (s->state == NX_STOPPED && old != NX_PREPARING)
+        run_state_hooks(s, "stopped");
+}
+
+static void save(struct session *s)
+{
+    const struct session_saved saved = {.state = s->state,
+                                        .hup_out = s->hup_out,
+                                        .stream_lost = s->stream_lost,
+                                        .user = s->user,
+                                        .agent = agent_save(s->agent),
+                                        .params = s->params};
+    int r = fs_mkdirs(OPTIONS_DIR, 0711);
+
+    if (r == 0)
+        r = session_file_write(STATE_FILE, &saved);
+    if (r < 0)
+        log_warning("the session's state cannot be kept (%s): a new agent would not find it",
+                    strerror(-r));
 }
 
 /* The only place that assigns ->state. */
@@ -128,12 +187,8 @@ static void set_state(struct session *s, enum nx_state state, enum nx_event even
         s->hup_out = s->stream_lost = false;
         ev_defer(s->loop, &s->bury);
     }
-    if (old != state && state == NX_FRESH)
-        run_state_hook(s, "connected");
-    if (old != state && state == NX_SUSPENDED && old != NX_WAKING)
-        run_state_hook(s, "suspended");
-    if (old != state && state == NX_STOPPED && old != NX_PREPARING)
-        run_state_hook(s, "disconnected");
+    save(s);
+    run_hooks(s, old, event);
     s->ops->changed(s->owner);
 }
 
@@ -145,96 +200,34 @@ static void fail(struct session *s, const struct qvd_error *err)
 
 static void stop_preparing(struct session *s)
 {
-    s->hook = hook_cancel(s->hook);
-    s->user_job = user_cancel(s->user_job);
+    s->prepare = prepare_cancel(s->prepare);
 }
 
-/* ---- preparation: pre-connect hook, account (fresh only), connect hook ---- */
-
-static void prepared(struct session *s)
-{
-    session_event(s, NX_EV_PREPARED);
-}
-
-static void not_prepared(struct session *s, const struct qvd_error *err)
-{
-    fail(s, err);
-    session_event(s, NX_EV_FAILED);
-}
-
-static void on_connect_hook(void *arg, const struct qvd_error *err)
+static void on_prepared(void *arg, const struct user *user, const struct qvd_error *err)
 {
     struct session *s = arg;
 
-    s->hook = NULL;
-    if (err->code)
-        not_prepared(s, err);
-    else
-        prepared(s);
-}
-
-static void run_connect_hook(struct session *s)
-{
-    struct qvd_error err;
-    int r = hook_run(s->loop, s->conf, "vma.on_action.connect", s->params, "qvd.hook.on_action",
-                     "connect", on_connect_hook, s, &s->hook, &err);
-
-    if (r < 0)
-        not_prepared(s, &err);
-    else if (r > 0)
-        prepared(s);
-}
-
-static void on_user(void *arg, const struct user *user, const struct qvd_error *err)
-{
-    struct session *s = arg;
-
-    s->user_job = NULL;
+    s->prepare = NULL;
     if (err->code) {
-        not_prepared(s, err);
+        fail(s, err);
+        session_event(s, NX_EV_FAILED);
         return;
     }
     s->user = *user;
-    log_info("session: user %s, uid %u, home %s", user->name, (unsigned)user->uid, user->home);
-    run_connect_hook(s);
-}
-
-static void after_pre_connect(struct session *s)
-{
-    struct qvd_error err;
-
-    if (s->state == NX_WAKING) {
-        run_connect_hook(s);
-        return;
-    }
-    if (user_prepare(s->loop, s->conf, s->params, on_user, s, &s->user_job) < 0) {
-        (void)qvd_error_set(&err, -ENOMEM, "cannot prepare the account: out of memory");
-        not_prepared(s, &err);
-    }
-}
-
-static void on_pre_connect(void *arg, const struct qvd_error *err)
-{
-    struct session *s = arg;
-
-    s->hook = NULL;
-    if (err->code)
-        not_prepared(s, err);
-    else
-        after_pre_connect(s);
+    session_event(s, NX_EV_PREPARED);
 }
 
 /* Runs after the state was entered, so that what fails at once finds it. */
 static void begin_preparing(struct session *s)
 {
+    const struct user *present = s->state == NX_WAKING ? &s->user : NULL;
     struct qvd_error err;
-    int r = hook_run(s->loop, s->conf, "vma.on_action.pre-connect", s->params, "qvd.hook.on_action",
-                     "pre_connect", on_pre_connect, s, &s->hook, &err);
 
-    if (r < 0)
-        not_prepared(s, &err);
-    else if (r > 0)
-        after_pre_connect(s);
+    if (prepare_begin(s->loop, s->conf, s->params, present, on_prepared, s, &s->prepare) < 0) {
+        (void)qvd_error_set(&err, -ENOMEM, "cannot prepare the desktop: out of memory");
+        fail(s, &err);
+        session_event(s, NX_EV_FAILED);
+    }
 }
 
 /* ---- the agent ---- */
@@ -259,14 +252,16 @@ static must_check int write_options(struct session *s, struct qvd_error *err)
 }
 
 /* The agent's log, for those who look for its faults; begun anew when it is too long. */
-static void keep_line(const char *line)
+static void keep_line(const struct session *s, const char *line)
 {
-    FILE *f = fopen(LOG_FILE, "ae");
+    _cleanup_(free_p) char *path = str_printf("%s/" LOG_NAME, conf_str(s->conf, "path.log"));
+    _cleanup_(free_p) char *old = path ? str_printf("%s.1", path) : NULL;
+    FILE *f = old ? fopen(path, "ae") : NULL;
 
     if (!f)
         return;
-    if (fseek(f, 0, SEEK_END) == 0 && ftell(f) > LOG_MAX && rename(LOG_FILE, LOG_FILE ".1") < 0)
-        log_debug("cannot rename " LOG_FILE);
+    if (fseek(f, 0, SEEK_END) == 0 && ftell(f) > LOG_MAX && rename(path, old) < 0)
+        log_debug("cannot rename %s", path);
     fprintf(f, "%s\n", line);
     fclose(f);
 }
@@ -276,7 +271,10 @@ static void on_line(void *owner, const char *line)
     struct session *s = owner;
     enum nx_event event = nx_event_of_line(line);
 
-    keep_line(line);
+    keep_line(s, line);
+    if (str_starts(line, "nxagentInitAndCheckVisuals: New visuals don't match"))
+        log_warning("session: this client's display has another colour depth than the desktop, "
+                    "which nxagent cannot show there; its windows are kept");
     if (strncmp(line, "Error: ", 7) == 0 || strncmp(line, "Fatal ", 6) == 0)
         (void)!snprintf(s->complaint, sizeof s->complaint, "%s", line);
     if (strncmp(line, "Info: Aborting the procedure due to signal", 42) == 0)
@@ -338,7 +336,9 @@ static void spawn(struct session *s)
     if (r < 0) {
         fail(s, &err);
         session_event(s, NX_EV_FAILED);
+        return;
     }
+    save(s);
 }
 
 static void hup(struct session *s)
@@ -379,7 +379,9 @@ static void login(struct session *s)
     if (agent_login(s->agent, &err) < 0) {
         fail(s, &err);
         session_event(s, NX_EV_END);
+        return;
     }
+    save(s);
 }
 
 /* What must be done before the next state is entered. */
@@ -458,6 +460,66 @@ static void on_limit(void *arg)
     session_event(arg, NX_EV_LIMIT);
 }
 
+/* ---- what an earlier monitor has left ---- */
+
+/* The word of the port against a line that got lost between two monitors. */
+static void on_adopted(void *arg)
+{
+    struct session *s = arg;
+    enum agent_port port = agent_port(s->display + 4000);
+
+    if ((is_shown(s->state) || s->state == NX_CUTTING || s->state == NX_SUSPENDING) &&
+        port == AGENT_PORT_CLOSED)
+        session_event(s, NX_EV_SUSPENDED);
+}
+
+static enum nx_state state_to_adopt(enum nx_state state)
+{
+    /* Hooks died with their monitor. */
+    return state == NX_WAKING ? NX_SUSPENDED : state;
+}
+
+static must_check int adopt(struct session *s, struct session_saved *saved)
+{
+    struct qvd_error err;
+    int r = agent_adopt(s->loop, s->conf, &saved->user, saved->params, s->display, &saved->agent,
+                        &agent_ops, s, &s->agent, &err);
+
+    if (r < 0) {
+        log_warning("the desktop that ran here is lost: %s", err.text);
+        return r;
+    }
+    session_set_params(s, TAKE_PTR(saved->params));
+    s->user = saved->user;
+    s->hup_out = saved->hup_out;
+    s->stream_lost = saved->stream_lost;
+    s->state = state_to_adopt(saved->state);
+    uint64_t ms = limit_ms(s, s->state);
+    if (ms)
+        ev_timer_arm(s->limit, ms);
+    ev_timer_arm(s->adopted, ADOPTED_MS);
+    log_info("session: adopted nxagent %d of user %s in state %s", (int)saved->agent.pid,
+             s->user.name, nx_state_to_string(s->state));
+    if (s->state == NX_STOPPING || s->state == NX_KILLING)
+        agent_signal(s->agent, SIGTERM);
+    if (is_shown(s->state) && !saved->agent.session_pid)
+        login(s); /* its monitor died just before */
+    return 0;
+}
+
+void session_adopt(struct session *s)
+{
+    struct session_saved saved = {0};
+    int r = session_file_read(STATE_FILE, &saved);
+
+    if (r < 0 && r != -ENOENT)
+        log_warning(STATE_FILE ": %s, ignoring it", strerror(-r));
+    if (r < 0 || !saved.agent.pid || saved.state == NX_STOPPED || saved.state == NX_PREPARING ||
+        !saved.user.uid || adopt(s, &saved) < 0)
+        agent_sweep();
+    wire_params_free(saved.params);
+}
+
 int session_new(struct ev_loop *loop, const struct conf *conf, const struct session_ops *ops,
                 void *owner, struct session **ret_session)
 {
@@ -467,11 +529,14 @@ int session_new(struct ev_loop *loop, const struct conf *conf, const struct sess
         return -ENOMEM;
     *s = (struct session){.loop = loop, .conf = conf, .ops = ops, .owner = owner};
     s->display = conf_int(conf, "vma.display");
-    if (fs_mkdirs(QVD_LOGDIR, 0755) < 0)
-        log_warning("cannot make " QVD_LOGDIR ": the agent's log is not kept");
+    if (fs_mkdirs(conf_str(conf, "path.log"), 0755) < 0)
+        log_warning("cannot make %s: the agent's log is not kept", conf_str(conf, "path.log"));
     ev_deferred_init(&s->bury, bury, s);
+    for (int i = 0; i < STATE_HOOKS_MAX; i++)
+        s->state_hooks[i].session = s;
     s->params = wire_params_new();
-    if (!s->params || ev_timer_new(loop, on_limit, s, &s->limit) < 0) {
+    if (!s->params || ev_timer_new(loop, on_limit, s, &s->limit) < 0 ||
+        ev_timer_new(loop, on_adopted, s, &s->adopted) < 0) {
         session_free(s);
         return -ENOMEM;
     }
@@ -479,17 +544,33 @@ int session_new(struct ev_loop *loop, const struct conf *conf, const struct sess
     return 0;
 }
 
+/* State hooks run on: nobody waits for them. */
+static void forget(struct session *s)
+{
+    stop_preparing(s);
+    for (int i = 0; i < STATE_HOOKS_MAX; i++)
+        hook_forget(s->state_hooks[i].hook);
+    ev_deferred_cancel(&s->bury);
+    ev_timer_free(s->limit);
+    ev_timer_free(s->adopted);
+    wire_params_free(s->params);
+    free(s);
+}
+
 struct session *session_free(struct session *s)
 {
     if (s) {
-        stop_preparing(s);
-        for (int i = 0; i < STATE_HOOKS_MAX; i++)
-            hook_cancel(s->state_hooks[i].hook);
-        ev_deferred_cancel(&s->bury);
         agent_free(s->agent);
-        ev_timer_free(s->limit);
-        wire_params_free(s->params);
-        free(s);
+        forget(s);
+    }
+    return NULL;
+}
+
+struct session *session_leave(struct session *s)
+{
+    if (s) {
+        agent_leave(s->agent);
+        forget(s);
     }
     return NULL;
 }

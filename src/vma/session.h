@@ -22,8 +22,13 @@ struct session_ops {
 must_check int session_new(struct ev_loop *loop, const struct conf *conf,
                            const struct session_ops *ops, void *owner,
                            struct session **ret_session);
+/* Takes over a desktop that an earlier monitor has left, whatever its end was; else ends what is
+ * left of one. Once, before anything else. */
+void session_adopt(struct session *s);
 /* Ends what still runs. NULL-safe, always NULL. */
 struct session *session_free(struct session *s);
+/* Frees it, leaving a desktop that runs to the next monitor. NULL-safe, always NULL. */
+struct session *session_leave(struct session *s);
 
 enum nx_state session_state(const struct session *s);
 /* What the next start is for; taken over. */

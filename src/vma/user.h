@@ -12,12 +12,18 @@
 
 struct user {
     char name[ACCOUNT_LOGIN_MAX + 1];
-    char home[256];
+    char home[ACCOUNT_HOME_MAX];
     uid_t uid;
     gid_t gid;
     gid_t groups[USER_GROUPS_MAX]; /* supplementary */
     size_t n_groups;
 };
+
+/* Who a session is for, from the login and what a plugin says: name and home of *ret_user. Sets
+ * what hooks are told: qvd.vm.user.name (the Unix name), .login (as QVD knows it), .home, .groups.
+ * 0; -EPERM with err: refused; -ENOMEM. */
+must_check int user_resolve(const struct conf *conf, struct wire_params *params,
+                            struct user *ret_user, struct qvd_error *err);
 
 struct user_job;
 
@@ -25,16 +31,20 @@ struct user_job;
  * user_cancel(); the job is freed. */
 typedef void user_done_fn(void *arg, const struct user *user, const struct qvd_error *err);
 
-/* Begins; params name login, uid, gid, groups. done comes later, never from within. 0 or -ENOMEM.
- * params must live until done. */
+/* Begins; user is of user_resolve(), params name uid, gid, group and groups, and learn what came of
+ * it. done comes later, never from within. 0 or -ENOMEM. params must live until done. What was made
+ * for an account that fails is taken away again. */
 must_check int user_prepare(struct ev_loop *loop, const struct conf *conf,
-                            const struct wire_params *params, user_done_fn *done, void *arg,
-                            struct user_job **ret_job);
+                            struct wire_params *params, const struct user *user, user_done_fn *done,
+                            void *arg, struct user_job **ret_job);
 struct user_job *user_cancel(struct user_job *j);
 
 /* "UID:GID:G1,G2:UMASK" for qvd-vma --run-as: dst of USER_SPEC_MAX. 0 or -ENOBUFS. */
 #define USER_SPEC_MAX 1024
 must_check int user_spec(const struct user *u, const char *umask_text, char *dst);
-/* qvd-vma --run-as SPEC COMMAND...: becomes that user and executes it. Returns only on failure, the
- * exit status, told on stderr. */
-int user_run_as(const char *spec, char **command);
+/* The same back: ids and groups of *u. 0 or -EINVAL, also for an account of the system. */
+must_check int user_from_spec(const char *spec, struct user *u);
+/* qvd-vma --run-as SPEC COMMAND...: becomes that user and executes it. stays: it lives on without
+ * the monitor (--run-session), which adopts it when it is back. Returns only on failure, the exit
+ * status, told on stderr. */
+int user_run_as(const char *spec, char **command, bool stays);

@@ -9,7 +9,9 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/str.h"
 #include "vma/account.h"
@@ -18,6 +20,8 @@
 #include "vma/msg.h"
 #include "vma/options.h"
 #include "vma/orders.h"
+#include "vma/region.h"
+#include "vma/session-file.h"
 
 static void test_unix_names(void **state)
 {
@@ -123,6 +127,23 @@ static void test_accounts(void **state)
           .home_uid = 1234, .home_gid = 1234},
          0,                                                                                              {ACCOUNT_REMAKE, 1234, 1234, false},
          NULL                                                                                                                                                              },
+ /* A plugin's group: the image's number for it, never against another word, never root's. */
+        {{NONE, .group = "staff", .group_gid = 50},                                              0,      {ACCOUNT_ADD, 1000, 50, true},       NULL                         },
+        {{NONE, .group = "staff", .group_gid = -1},                                              0,      {ACCOUNT_ADD, 1000, 1000, true},     NULL                         },
+        {{.want_uid = -1,
+          .want_gid = 51,
+          .login = "ann",
+          .home = "/home/ann",
+          .group = "staff",
+          .group_gid = 50},
+         -EPERM,
+         {0},
+         "group staff has gid 50 in this image, user ann wants 51"                                                                                                         },
+        {{NONE, .group = "root", .group_gid = 0},                                                -EPERM, {0},                                 "group of root"              },
+        {{.want_uid = -1, .want_gid = -1, .login = "qvd-vma", .home = "/home/qvd-vma"},
+         -EPERM,
+         {0},
+         "login qvd-vma is reserved"                                                                                                                                       },
  /* Another's number. */
         {{NONE, .home_exists = true, .home_uid = 1000, .home_gid = 1000, .uid_taken_by = "bob"},
          -EPERM,
@@ -206,6 +227,7 @@ static void test_options(void **state)
         "clipboard=both,accept=h connect=h listen=1 options=/x root=/x cookie=1 nodelay limit=$( "
         "tolerancechecks=strict slave=1 media=1 cups=631 pack=16m-png-9",
         NULL};
+    static const char *const rate[] = {"qvd.client.link", "128k", NULL};
     static const char *const local_pack[] = {
         "qvd.client.link", "local", "qvd.client.nxagent.extra_args", "pack=16m-png-9", NULL};
     static const char *const printing[] = {"qvd.client.link", "wan", "qvd.client.printing.enabled",
@@ -226,7 +248,8 @@ static void test_options(void **state)
                             "fullscreen=0:100\n",
                   0);
     check_options("", empty, BEGINNING "keyboard=pc105/us,link=local,pack=nopack:100\n", 0);
-    check_options("", evil, "nx/nx,tolerancechecks=bypass:100\n", 4);
+    check_options("", evil, BEGINNING "link=local,pack=nopack:100\n", 4);
+    check_options("", rate, BEGINNING "keyboard=pc105/us,link=isdn:100\n", 0);
     check_options("", extra,
                   BEGINNING "keyboard=pc105/us,link=modem,clipboard=both,pack=16m-png-9:100\n", 12);
     check_options("", local_pack, BEGINNING "keyboard=pc105/us,link=local,pack=16m-png-9:100\n", 0);
@@ -234,6 +257,149 @@ static void test_options(void **state)
                   BEGINNING "keyboard=pc105/us,link=wan,media=1,slave=1,cups=2100:100\n", 0);
     check_options("vma.printing.enable=1\n", cifs,
                   BEGINNING "keyboard=pc105/us,link=wan,smb=2100:100\n", 0);
+}
+
+/* l7r-protocol.md section 5: a word or a bandwidth. The thresholds are those of the NX library. */
+static void test_links(void **state)
+{
+    static const char *const links[][2] = {
+        {"modem",                    "modem"},
+        {"MODEM",                    "modem"},
+        {"local",                    "local"},
+        {"33k",                      "modem"},
+        {"56k",                      "modem"},
+        {"57k",                      "isdn" },
+        {"128k",                     "isdn" },
+        {"640k",                     "adsl" },
+        {"1m",                       "wan"  },
+        {"34M",                      "wan"  },
+        {"35m",                      "lan"  },
+        {"100m",                     "lan"  },
+        {"2400",                     "modem"},
+        {"0",                        NULL   },
+        {"k",                        NULL   },
+        {"",                         NULL   },
+        {"1g",                       NULL   },
+        {"-1k",                      NULL   },
+        {"1k,x",                     NULL   },
+        {"99999999999999999999999m", NULL   },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(links); i++)
+        if (!str_eq(options_link(links[i][0]), links[i][1]))
+            fail_msg("%s: %s", links[i][0], options_link(links[i][0]));
+}
+
+static void test_names_and_homes(void **state)
+{
+    static const char *const good[] = {"/home/ann", "/srv/homes/a.b@c+d-e_f", "/a/b"};
+    static const char *const bad[] = {"",        "ann",    "/",        "/ann",       "/a//b",
+                                      "/a/../b", "/a/./b", "/a/b/",    "/a/b:c",     "/a/b c",
+                                      "/a/$(b)", "a/b",    "/home/..", "/home/ann/."};
+    char path[ACCOUNT_HOME_MAX + 8];
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+        assert_true(account_home_is_good(good[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        if (account_home_is_good(bad[i]))
+            fail_msg("%s", bad[i]);
+    memset(path, 'x', sizeof path);
+    memcpy(path, "/home/", 6);
+    path[ACCOUNT_HOME_MAX] = '\0';
+    assert_false(account_home_is_good(path));
+    assert_true(account_is_reserved("root") && account_is_reserved("qvd-vma") &&
+                account_is_reserved("systemd-x") && account_is_reserved("nobody"));
+    assert_false(account_is_reserved("qvd") || account_is_reserved("roots"));
+}
+
+static void test_who_is_told_to_hooks(void **state)
+{
+    struct conf *conf = conf_new(NULL, NULL);
+    struct wire_params *p = wire_params_new();
+    struct qvd_error err;
+    struct user u;
+
+    assert_int_equal(user_resolve(conf, p, &u, &err), 0);
+    assert_string_equal(u.name, "qvd");
+    assert_string_equal(u.home, "/home/qvd");
+    assert_string_equal(wire_params_get(p, "qvd.vm.user.groups"), "qvduser");
+    assert_int_equal(wire_params_set(p, "qvd.vm.user.name", "Ann@corp"), 0);
+    assert_int_equal(wire_params_set(p, "qvd.vm.user.home", ""), 0);
+    assert_int_equal(user_resolve(conf, p, &u, &err), 0);
+    assert_string_equal(wire_params_get(p, "qvd.vm.user.name"), "ann_corp");
+    assert_string_equal(wire_params_get(p, "qvd.vm.user.login"), "Ann@corp");
+    assert_string_equal(wire_params_get(p, "qvd.vm.user.home"), "/home/ann_corp");
+    assert_int_equal(wire_params_set(p, "qvd.vm.user.home", "/etc"), 0);
+    assert_int_equal(user_resolve(conf, p, &u, &err), -EPERM);
+    assert_int_equal(wire_params_set(p, "qvd.vm.user.home", "/srv/h/ann"), 0);
+    assert_int_equal(user_resolve(conf, p, &u, &err), 0);
+    assert_string_equal(u.home, "/srv/h/ann");
+    wire_params_free(p);
+    conf_free(conf);
+}
+
+static void test_session_file(void **state)
+{
+    char dir[] = "/tmp/qvd-session-XXXXXX", path[64];
+    struct session_saved saved = {
+        .state = NX_SUSPENDED,
+        .hup_out = true,
+        .user = {.name = "ann",
+                 .home = "/home/ann",
+                 .uid = 1000,
+                 .gid = 1001,
+                 .groups = {5, 6},
+                 .n_groups = 2},
+        .agent = {.pid = 77, .session_pid = 78,     .began = 123456789012, .session_began = 5},
+        .params = wire_params_new(),
+    };
+    struct session_saved back;
+    static const char *const bad[] = {
+        "",
+        "{}",
+        "{}\n",
+        "{}\n{}\n",
+        "{\"state\": \"dancing\"}\n{}\n",
+        "{\"state\":\"suspended\",\"hup_out\":\"0\",\"stream_lost\":\"0\",\"agent.pid\":\"-7\","
+        "\"agent.began\":\"0\",\"session.pid\":\"0\",\"session.began\":\"0\"}\n{}\n"};
+
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/session", dir);
+    assert_int_equal(session_file_read(path, &back), -ENOENT);
+    assert_int_equal(wire_params_set(saved.params, "custom.a", "b\"c"), 0);
+    assert_int_equal(session_file_write(path, &saved), 0);
+    assert_int_equal(session_file_read(path, &back), 0);
+    assert_true(back.state == NX_SUSPENDED && back.hup_out && !back.stream_lost);
+    assert_true(back.user.uid == 1000 && back.user.gid == 1001 && back.user.n_groups == 2 &&
+                back.user.groups[1] == 6);
+    assert_string_equal(back.user.home, "/home/ann");
+    assert_true(back.agent.pid == 77 && back.agent.session_pid == 78 &&
+                back.agent.began == 123456789012 && back.agent.session_began == 5);
+    assert_string_equal(wire_params_get(back.params, "custom.a"), "b\"c");
+    wire_params_free(back.params);
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        FILE *f = fopen(path, "we");
+        fputs(bad[i], f);
+        fclose(f);
+        assert_int_equal(session_file_read(path, &back), -EBADMSG);
+    }
+    wire_params_free(saved.params);
+    unlink(path);
+    rmdir(dir);
+}
+
+static void test_zones(void **state)
+{
+    static const char *const bad[] = {"",    "/etc/passwd", "../etc/passwd", "a/../b",
+                                      "a b", "a\nb",        "\xc3\xb1"};
+
+    assert_true(region_zone_is_good("Europe/Madrid") && region_zone_is_good("Etc/GMT+1"));
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_false(region_zone_is_good(bad[i]));
+    assert_false(region_zone_is_good(NULL));
+    assert_true(region_has_locale("C.UTF-8"));
+    assert_false(region_has_locale("xx_XX.UTF-8") || region_has_locale("../../etc") ||
+                 region_has_locale("") || region_has_locale(NULL));
 }
 
 #define TCP_HEAD "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n"
@@ -348,7 +514,7 @@ static void test_run_as_spec(void **state)
     assert_int_equal(user_spec(&u, "0027", spec), 0);
     assert_string_equal(spec, "1000:1001:5,6:0027");
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-        assert_int_equal(user_run_as(bad[i], command), 2);
+        assert_int_equal(user_run_as(bad[i], command, false), 2);
 }
 
 int main(void)
@@ -358,6 +524,9 @@ int main(void)
         cmocka_unit_test(test_options),       cmocka_unit_test(test_port),
         cmocka_unit_test(test_environ_lines), cmocka_unit_test(test_params_cross),
         cmocka_unit_test(test_serials),       cmocka_unit_test(test_run_as_spec),
+        cmocka_unit_test(test_links),         cmocka_unit_test(test_names_and_homes),
+        cmocka_unit_test(test_session_file),  cmocka_unit_test(test_who_is_told_to_hooks),
+        cmocka_unit_test(test_zones),
     };
 
     return cmocka_run_group_tests_name("rules", tests, NULL, NULL);
