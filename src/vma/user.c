@@ -137,9 +137,9 @@ static void on_command(void *arg, const struct ev_command_result *result)
         j->next(j);
         return;
     }
-    (void)qvd_error_set(&err, -EIO, "%s for user %s failed (%s): %.120s", j->doing, j->user.name,
+    (void)qvd_error_set(&err, -EIO, "%s for user %s failed (%s): %.*s", j->doing, j->user.name,
                         ev_child_status_text(result->status, status, sizeof status),
-                        result->errors);
+                        (int)strcspn(result->errors, "\n"), result->errors);
     give_up(j, &err);
 }
 
