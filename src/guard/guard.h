@@ -19,6 +19,7 @@ struct guard {
     char name[40];         /* of the container: qvd-<vm> */
     const char *run_dir;   /* /run/qvd/vm/<vm> */
     const char *lxc_dir;   /* -P of lxc-start */
+    const char *lxc_start; /* the program */
     const char *base;      /* unpacked image; ids of the image */
     const char *overlay;   /* holds upper and work; NULL: the root is read-only */
     const char *home;      /* NULL: none of its own */
@@ -64,5 +65,12 @@ void guard_cgroup_kill(const struct guard *g);
 
 /* Runs the container to its end. Returns the program's exit status. */
 int guard_run(struct guard *g);
-/* As LXC's hooks: "start" tells the guard the first process, "stop" of a reboot fails. */
-int guard_hook(const char *which, const char *run_dir);
+/* As LXC's hooks: "start" tells the guard the first process and (with a gateway) the network where
+ * the VM is, "stop" of a reboot fails. */
+int guard_hook(const char *which, const char *run_dir, const char *gateway);
+
+/* announce.c -------------------------------------------------------------------------------------
+ */
+
+/* Enters the network of that process for good, and asks there for the gateway. 0 or -errno. */
+int guard_announce(const char *pid, const char *gateway);

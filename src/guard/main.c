@@ -20,15 +20,16 @@ enum mode { RUN, SWEEP, TRIAL, HOOK, PORT_UP };
 struct options {
     struct guard g;
     enum mode mode;
-    const char *hook, *basefs, *overlayfs;
+    const char *hook, *gateway, *basefs, *overlayfs;
 };
 
 static const char usage[] =
     "usage: qvd-guard --vm ID --run DIR --lxc DIR --base DIR [--overlay DIR [--fresh]]\n"
     "                 [--home DIR] [--idmap FIRST] [--cgroup NAME] [--cgroup-fs DIR]\n"
+    "                 [--lxc-start PROGRAM]\n"
     "       qvd-guard --sweep --vm ID --run DIR [--overlay DIR --fresh] [--cgroup NAME]\n"
     "       qvd-guard --trial --run DIR --basefs DIR --overlayfs DIR [--idmap FIRST]\n"
-    "       qvd-guard --hook start|stop --run DIR\n"
+    "       qvd-guard --hook start|stop --run DIR [--announce GATEWAY]\n"
     "       qvd-guard --port-up\n"
     "\n"
     "Runs one VM for qvd-hkd. SIGTERM: power off; SIGQUIT: end by force. --sweep removes what a\n"
@@ -50,7 +51,9 @@ enum {
     O_BASEFS,
     O_OVERLAYFS,
     O_HOOK,
-    O_PORT_UP
+    O_PORT_UP,
+    O_LXC_START,
+    O_ANNOUNCE
 };
 
 static const struct option table[] = {
@@ -70,6 +73,8 @@ static const struct option table[] = {
     {"overlayfs", required_argument, NULL, O_OVERLAYFS},
     {"hook",      required_argument, NULL, O_HOOK     },
     {"port-up",   no_argument,       NULL, O_PORT_UP  },
+    {"lxc-start", required_argument, NULL, O_LXC_START},
+    {"announce",  required_argument, NULL, O_ANNOUNCE },
     {"help",      no_argument,       NULL, 'h'        },
     {"version",   no_argument,       NULL, 'V'        },
     {NULL,        0,                 NULL, 0          },
@@ -145,6 +150,12 @@ static void take(struct options *o, int c)
     case O_HOOK:
         o->mode = HOOK;
         o->hook = optarg;
+        break;
+    case O_LXC_START:
+        o->g.lxc_start = optarg;
+        break;
+    case O_ANNOUNCE:
+        o->gateway = optarg;
         break;
     case O_PORT_UP:
         o->mode = PORT_UP;
@@ -237,6 +248,7 @@ int main(int argc, char **argv)
 {
     struct options o = {
         .g = {.idmap = 1000000,
+              .lxc_start = "/usr/bin/lxc-start",
               .cgroup = "qvd",
               .cgroup_fs = "/sys/fs/cgroup",
               .lock_fd = -EBADF,
@@ -257,7 +269,7 @@ int main(int argc, char **argv)
         return 2;
     }
     if (o.mode == HOOK)
-        return guard_hook(o.hook, o.g.run_dir);
+        return guard_hook(o.hook, o.g.run_dir, o.gateway);
     if (o.mode == PORT_UP)
         return port_up();
     if (o.mode == TRIAL)

@@ -121,6 +121,21 @@ static must_check int own_namespace(void)
     return 0;
 }
 
+/* A folder of the root, without following the image's links. >= 0, -ENOENT: it is none. */
+static must_check int open_in_root(const char *root, const char *name)
+{
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+    _cleanup_(close_p) int top = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (top < 0)
+        return -errno;
+    int fd = (int)syscall(SYS_openat2, top, name, &how, sizeof how);
+    if (fd >= 0)
+        return fd;
+    return errno == ENOTDIR || errno == ELOOP ? -ENOENT : -errno;
+}
+
 static must_check int mount_overlay(const char *target, const char *lower, const char *over)
 {
     _cleanup_(free_p) char *data =
@@ -173,7 +188,7 @@ static must_check int place_secret(struct guard *g, struct qvd_error *err)
 static must_check int place_resolv(const struct guard *g, const char *root)
 {
     struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
     _cleanup_(free_p) char *path = str_printf("%s/resolv.conf", g->run_dir), *text = NULL;
     _cleanup_(close_p) int top = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     size_t len;
@@ -218,6 +233,47 @@ static must_check int mount_writable(struct guard *g, const char *base, const ch
     return r < 0 ? qvd_error_errno(err, r, "cannot write the guest's resolv.conf") : 0;
 }
 
+/* One folder of the read-only root: what the image has there, and above it a layer in memory. */
+static must_check int mount_layer(const struct guard *g, const char *root, const char *name,
+                                  const char *mem)
+{
+    char over[300], upper[320], work[320], target[64];
+    _cleanup_(close_p) int fd = open_in_root(root, name);
+
+    if (fd < 0)
+        return fd == -ENOENT ? 0 : fd; /* the image has none, or a link */
+    if (str_format(over, sizeof over, "%s/%s", mem, name) < 0 ||
+        str_format(upper, sizeof upper, "%s/upper", over) < 0 ||
+        str_format(work, sizeof work, "%s/work", over) < 0 ||
+        str_format(target, sizeof target, "/proc/self/fd/%d", fd) < 0)
+        return -ENAMETOOLONG;
+    if (mkdir(over, 0700) < 0)
+        return -errno;
+    int r = make_owned(upper, g->idmap);
+    if (r == 0)
+        r = make_owned(work, g->idmap);
+    return r < 0 ? r : mount_overlay(target, target, over);
+}
+
+/* Without an overlay the root is the image, read-only. What programs must write goes to memory and
+ * is gone with the run: accounts are made in /etc, packages want their /var, a home that is not
+ * kept lies in /home. (/tmp and /run are LXC's.) */
+static must_check int mount_read_only(struct guard *g, const char *root, struct qvd_error *err)
+{
+    static const char *const layers[] = {"etc", "var", "home"};
+    char mem[256];
+    int r = place(g, "mem", mem, sizeof mem);
+
+    if (r == 0 && mount("qvd", mem, "tmpfs", MS_NODEV, "mode=0711") < 0)
+        r = -errno;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(layers); i++)
+        r = mount_layer(g, root, layers[i], mem);
+    if (r < 0)
+        return qvd_error_errno(err, r, "cannot mount the layers in memory over %s", g->base);
+    r = place_resolv(g, root);
+    return r < 0 ? qvd_error_errno(err, r, "cannot write the guest's resolv.conf") : 0;
+}
+
 int guard_rootfs_mount(struct guard *g, struct qvd_error *err)
 {
     char base[256], root[256], home[256];
@@ -233,11 +289,9 @@ int guard_rootfs_mount(struct guard *g, struct qvd_error *err)
     if (r < 0)
         return qvd_error_errno(err, r, "cannot mount the unpacked image %s with mapped ids",
                                g->base);
-    if (g->overlay) {
-        r = mount_writable(g, base, root, err);
-        if (r < 0)
-            return r;
-    }
+    r = g->overlay ? mount_writable(g, base, root, err) : mount_read_only(g, root, err);
+    if (r < 0)
+        return r;
     if (g->home) {
         r = place(g, "home", home, sizeof home);
         if (r == 0 &&
@@ -253,7 +307,7 @@ int guard_rootfs_mount(struct guard *g, struct qvd_error *err)
 void guard_storage_release(struct guard *g)
 {
     char path[256];
-    static const char *const mounts[] = {"home", "root", "over", "base", "dev"};
+    static const char *const mounts[] = {"home", "root", "over", "mem", "base", "dev"};
 
     for (size_t i = 0; i < ARRAY_SIZE(mounts); i++)
         if (str_format(path, sizeof path, "%s/%s", g->run_dir, mounts[i]) == 0)

@@ -75,9 +75,10 @@ static void in_child(const struct guard *g, pid_t parent)
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent ||
         dup2(null, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
         _exit(126);
-    execlp("lxc-start", "lxc-start", "-F", "-n", g->name, "-P", g->lxc_dir, "-f", config,
-           (char *)NULL);
-    log_error("[vm:%llu] cannot run lxc-start: %s", (unsigned long long)g->vm, strerror(errno));
+    execl(g->lxc_start, "lxc-start", "-F", "-n", g->name, "-P", g->lxc_dir, "-f", config,
+          (char *)NULL);
+    log_error("[vm:%llu] cannot run %s: %s", (unsigned long long)g->vm, g->lxc_start,
+              strerror(errno));
     _exit(127);
 }
 
@@ -283,7 +284,7 @@ int guard_run(struct guard *g)
     return 0;
 }
 
-int guard_hook(const char *which, const char *run_dir)
+int guard_hook(const char *which, const char *run_dir, const char *gateway)
 {
     char path[256], line[64];
     const char *target = getenv("LXC_TARGET"), *pid = getenv("LXC_PID");
@@ -299,5 +300,8 @@ int guard_hook(const char *which, const char *run_dir)
     _cleanup_(close_p) int fd = r < 0 ? r : open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 || fs_write_all(fd, line, strlen(line)) < 0)
         return 1;
-    return reboot ? 1 : 0; /* LXC then stops instead of rebooting in place */
+    if (start && gateway && pid)
+        (void)guard_announce(pid,
+                             gateway); /* without it others learn the VM's place a little later */
+    return reboot ? 1 : 0;             /* LXC then stops instead of rebooting in place */
 }

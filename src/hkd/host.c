@@ -278,7 +278,8 @@ static void enter_node(struct host *h)
     node_settings_from_conf(d->conf, &settings);
     r = node_new(d->loop, &settings, node_log, h, &d->node, &err);
     if (r == 0) {
-        log_info("containers are limited by %s", node_cgroup_text(d->node));
+        log_info("containers are limited by %s, their roots made writable by %s",
+                 node_cgroup_text(d->node), conf_str(d->conf, "vm.lxc.unionfs.type"));
         r = node_start(d->node, on_node, h, &err);
     }
     if (r < 0)

@@ -15,9 +15,6 @@
 /* /proc/self/ns/pid of a machine's own namespace (linux/proc_ns.h: PROC_PID_INIT_INO). */
 #define FIRST_PID_NAMESPACE 4026531836UL
 
-static const char *const nft_argv[] = {"nft", "-f", "-", NULL};
-static const char *const ip_argv[] = {"ip", "-batch", "-", NULL};
-
 void node_log(struct node *n, const char *fmt, ...)
 {
     char text[512];
@@ -34,10 +31,10 @@ void node_log(struct node *n, const char *fmt, ...)
 static const char **text_of(struct node_settings *s, size_t i)
 {
     const char **const table[] = {
-        &s->nodename,    &s->run_dir, &s->lxc_dir,  &s->log_dir,   &s->data_dir,
-        &s->libexec_dir, &s->images,  &s->basefs,   &s->overlayfs, &s->homefs,
-        &s->cgroup_dir,  &s->bridge,  &s->ip_start, &s->netmask,   &s->gateway,
-        &s->dns_server,  &s->domain,  &s->uplinks,  &s->nat_if,
+        &s->nodename, &s->run_dir,   &s->lxc_dir,   &s->log_dir,    &s->data_dir,   &s->libexec_dir,
+        &s->images,   &s->basefs,    &s->overlayfs, &s->homefs,     &s->cgroup_dir, &s->bridge,
+        &s->ip_start, &s->netmask,   &s->gateway,   &s->dns_server, &s->domain,     &s->uplinks,
+        &s->nat_if,   &s->lxc_start, &s->dnsmasq,   &s->nft,        &s->ip,
     };
 
     return i < ARRAY_SIZE(table) ? table[i] : NULL;
@@ -57,31 +54,41 @@ static must_check int copy_settings(const struct node_settings *from, struct nod
     return r;
 }
 
-static must_check int find_program(const char *name, struct qvd_error *err)
+/* Root runs it: nobody else may have a hand in it. */
+static must_check int check_program(const char *key, const char *path, const char *package,
+                                    struct qvd_error *err)
 {
-    const char *path = getenv("PATH");
-    char file[256];
+    struct stat st;
 
-    for (path = path ? path : ""; *path; path += *path == ':') {
-        size_t len = strcspn(path, ":");
-        if (str_format(file, sizeof file, "%.*s/%s", (int)len, path, name) == 0 &&
-            access(file, X_OK) == 0)
-            return 0;
-        path += len;
-    }
-    return qvd_error_set(err, -ENOENT,
-                         "program %s is missing; install it (packages lxc, nftables, "
-                         "iproute2, dnsmasq-base)",
-                         name);
+    if (stat(path, &st) < 0)
+        return qvd_error_set(err, -ENOENT,
+                             "%s: there is no %s; install it (package %s) or set %s to where it is",
+                             key, path, package, key);
+    if (!S_ISREG(st.st_mode) || !(st.st_mode & S_IXUSR))
+        return qvd_error_set(err, -EACCES, "%s: %s is no program; set %s to one", key, path, key);
+    if (st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)))
+        return qvd_error_set(err, -EACCES,
+                             "%s: others than root may change %s; mend it: chown root %s; chmod "
+                             "go-w %s",
+                             key, path, path, path);
+    return 0;
 }
 
-static must_check int find_programs(const struct node *n, struct qvd_error *err)
+static must_check int check_programs(const struct node *n, struct qvd_error *err)
 {
-    const char *const names[] = {"lxc-start", "nft", "ip", n->s.use_dhcp ? "dnsmasq" : NULL};
+    const struct {
+        const char *key, *path, *package;
+    } table[] = {
+        {"command.lxc-start", n->s.lxc_start,                      "lxc"         },
+        {"command.nft",       n->s.nft,                            "nftables"    },
+        {"command.ip",        n->s.ip,                             "iproute2"    },
+        {"command.dhcpd",     n->s.use_dhcp ? n->s.dnsmasq : NULL, "dnsmasq-base"},
+    };
     int r = 0;
 
-    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++)
-        r = names[i] ? find_program(names[i], err) : 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(table); i++)
+        if (table[i].path)
+            r = check_program(table[i].key, table[i].path, table[i].package, err);
     return r;
 }
 
@@ -175,8 +182,11 @@ static must_check int make_parts(struct node *n, struct qvd_error *err)
                                     .max_entries = n->s.image_max_entries,
                                     .log = n->log,
                                     .log_arg = n->log_arg};
-    struct dhcp_settings dhcp = {
-        .plan = &n->net, .dir = dhcp_dir, .dns = n->s.dns_server, .domain = n->s.domain};
+    struct dhcp_settings dhcp = {.plan = &n->net,
+                                 .program = n->s.dnsmasq,
+                                 .dir = dhcp_dir,
+                                 .dns = n->s.dns_server,
+                                 .domain = n->s.domain};
     int r = str_format(unpacker, sizeof unpacker, "%s/qvd-unpack", n->s.libexec_dir);
 
     if (r == 0)
@@ -187,9 +197,9 @@ static must_check int make_parts(struct node *n, struct qvd_error *err)
     if (!n->vms || !n->left || !n->records)
         r = -ENOMEM;
     if (r == 0)
-        r = batch_new(n->loop, nft_argv, &n->nft);
+        r = batch_new(n->loop, n->s.nft, "-f", &n->nft);
     if (r == 0)
-        r = batch_new(n->loop, ip_argv, &n->ip);
+        r = batch_new(n->loop, n->s.ip, "-batch", &n->ip);
     if (r == 0)
         r = purge_new(n->loop, n->log, n->log_arg, &n->purge);
     if (r == 0)
@@ -217,7 +227,7 @@ static must_check int set_up(struct node *n, struct qvd_error *err)
     if (r == 0)
         r = addr_bridge_check(&n->net, err);
     if (r == 0)
-        r = find_programs(n, err);
+        r = check_programs(n, err);
     if (r == 0)
         r = find_cgroups(n, err);
     if (r == 0)

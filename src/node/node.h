@@ -32,6 +32,7 @@ struct node_settings {
     const char *libexec_dir;                            /* where qvd-guard and qvd-unpack are */
     const char *images, *basefs, *overlayfs, *homefs;   /* folders of the storage */
     const char *cgroup_dir;                             /* /sys/fs/cgroup */
+    const char *lxc_start, *dnsmasq, *nft, *ip;         /* programs of others, absolute */
     const char *bridge, *ip_start, *netmask, *gateway;  /* required; netmask dotted or a length */
     const char *dns_server, *domain, *uplinks, *nat_if; /* "": none (dns: the gateway) */
     bool use_dhcp;

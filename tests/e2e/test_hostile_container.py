@@ -5,15 +5,16 @@ Frames that he could not even send (he has no raw sockets) are sent for him by t
 within his network namespace: the firewall must bear those as well.
 """
 
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
+import frames
 import hostile
 from nodebox import GATEWAY, NodeBox, mac_of, wait_for
 
@@ -42,53 +43,26 @@ def _box():
             driver.expect('gone', vm)
 
 
+def enter(box, vm, argv):
+    """As the host's root in the network of the VM (None: of the node)."""
+    return ['nsenter', '--target', str(box.init_pid(vm) if vm else box.pid), '--net', '--', *argv]
+
+
 def in_net(box, vm, argv, **kwargs):
     """As the host's root in the VM's network: more than its own root may."""
-    return subprocess.run(['nsenter', '--target', str(box.init_pid(vm)), '--net', '--', *argv],
+    return subprocess.run(enter(box, vm, argv),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
                           timeout=30, **kwargs)
 
 
 def send_frames(box, vm, code):
-    """Python in the VM's network with frame(dst, src, type, payload) and a raw socket."""
-    prelude = '''
-import socket, struct, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-s.bind(('eth0', 0))
-def mac(text): return bytes.fromhex(text.replace(':', ''))
-def ip(text): return socket.inet_aton(text)
-def frame(dst, src, kind, payload): s.send(mac(dst) + mac(src) + struct.pack('>H', kind) + payload)
-def arp(op, sha, spa, tha, tpa):
-    return struct.pack('>HHBBH', 1, 0x800, 6, 4, op) + mac(sha) + ip(spa) + mac(tha) + ip(tpa)
-def checksum(b):
-    n = sum(struct.unpack('>%dH' % (len(b) // 2), b))
-    while n >> 16: n = (n & 0xffff) + (n >> 16)
-    return ~n & 0xffff
-def packet(src, dst, proto, payload):
-    head = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(payload), 1, 0, 64, proto, 0, ip(src), ip(dst))
-    return head[:10] + struct.pack('>H', checksum(head)) + head[12:] + payload
-def udp(sport, dport, data): return struct.pack('>HHHH', sport, dport, 8 + len(data), 0) + data
-'''
-    done = in_net(box, vm, [sys.executable, '-c', prelude + code])
-    assert done.returncode == 0, done.stderr
+    frames.send_frames(functools.partial(enter, box, vm), code)
 
 
-class Capture:
-    """tcpdump in a VM's network or on the bridge; lines() after it has seen the marker."""
-
-    def __init__(self, box, expression, vm=None, interface='qvdnet0'):
-        pid = box.init_pid(vm) if vm else box.pid
-        self.process = subprocess.Popen(['nsenter', '--target', str(pid), '--net', '--', 'tcpdump',
-                                         '-lnnei', 'eth0' if vm else interface, expression], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True)
-        for line in self.process.stderr:
-            if 'listening on' in line:
-                break
-
-    def stop(self):
-        time.sleep(0.3)  # what is on its way; nothing tells that nothing comes
-        self.process.terminate()
-        return [line for line in self.process.communicate(timeout=10)[0].splitlines() if line]
+def Capture(box, expression, vm=None, interface='qvdnet0'):  # pylint: disable=invalid-name
+    """What passes on the bridge, or in a VM's network."""
+    return frames.Capture(functools.partial(enter, box, vm), expression,
+                          'eth0' if vm else interface)
 
 
 def evil_sh(box, text, **kwargs):

@@ -216,9 +216,20 @@ def test_resolv_conf_stays_where_the_image_has_a_link(box):
 
 def test_a_read_only_root(box):
     run_vm(box, 11, 'readonly')
-    assert box.in_vm(11, ['sh', '-c', 'touch /etc/x'], check=False).returncode != 0
-    box.vm_sh(11, 'touch /tmp/x /run/x /var/x')
+    for folder in ('/', '/usr', '/usr/lib', '/root', '/opt'):
+        assert box.in_vm(11, ['touch', f'{folder}/x'], check=False).returncode != 0, folder
+    # In memory, above what the image has there: packages want theirs of /var, accounts are made in
+    # /etc, and a home that is not kept must be somewhere.
+    box.vm_sh(11, 'touch /tmp/x /run/x /var/x /etc/x /home/x; test -e /var/lib/dpkg/status')
+    box.in_vm(11, ['useradd', '-m', 'somebody'])
+    assert box.vm_sh(11, 'cat /etc/resolv.conf') == f'nameserver {GATEWAY}\n'
+    assert box.vm_sh(11, 'stat -c %U:%a /var/lib /etc/shadow').split() == ['root:755', 'root:640']
     assert end_vm(box, 11).split()[0] == 'killed'
+    run_vm(box, 11, 'readonly')
+    box.vm_sh(11, 'test ! -e /var/x && test ! -e /etc/x && test ! -e /home/somebody')
+    assert end_vm(box, 11).split()[0] == 'killed'
+    assert not os.path.exists(box.overlay(11))
+    assert box.traces(11) == []
 
 
 def test_vms_survive_the_driver_and_are_adopted():

@@ -6,6 +6,10 @@ module variable:
 
     FARM = {'image': 'minimal', 'users': ['alice', 'bob'], 'settings': {'log.level': 'DEBUG'}}
 
+With 'nodes': 2 it has further nodes, each with namespaces of its own (TestFarm.node(2)): one
+database, one storage, bridges joined by a cable. With 'judge': True somebody outside the tested
+code watches which hypervisor runs where (see judge.py).
+
 image: 'minimal', 'minimal-systemd', 'xfce' or None (no image, OSF or VM). Every user gets one VM of
 his login's name unless 'vms' is False. What fails prints the logs of the farm.
 """
@@ -19,6 +23,7 @@ import tempfile
 import time
 
 import edges
+import judge
 import pytest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -76,10 +81,20 @@ class TestFarm(Farm):
     def __init__(self, folder, tree, **kwargs):
         super().__init__(folder, tree, fsync=kwargs.pop('fsync', False), bound=True, **kwargs)
         self.users = {}
+        self.others = []
+
+    def node(self, number):
+        """The farm's node of that number, itself a TestFarm; 1 is this one."""
+        return ([self] + self.others)[number - 1]
+
+    def all_nodes(self):
+        return [self] + self.others
 
     def add_objects(self, image=None, users=(), vms=True, osf=None):
         """The node, and an OSF `desk` with that image, and a VM for each user."""
-        self.qa('host', 'add', f'name={self.nodename}', f'address={self.address}')
+        for node in self.all_nodes():
+            self.qa('host', 'add', f'name={node.nodename}',
+                    f'address={node.node_address if self.others else self.address}')
         if image:
             fields = {'name': 'desk', 'memory': '512', **(osf or {})}
             self.qa('osf', 'add', *[f'{k}={v}' for k, v in fields.items()])
@@ -141,6 +156,9 @@ class TestFarm(Farm):
                 shutil.rmtree(own_home, ignore_errors=True)
 
     def destroy(self):
+        for other in reversed(self.others):
+            other.destroy()
+        self.others = []
         edges.collect(*(self.path('log', name) for name in os.listdir(self.path('log'))
                         if name.endswith('.log'))
                       if os.path.isdir(self.path('log')) else ())
@@ -151,8 +169,19 @@ class TestFarm(Farm):
         parts = []
         for name in sorted(os.listdir(self.path('log'))):
             if name.endswith('.log'):
-                parts.append(f'--- {name}\n{self.log_tail(name[:-4], 80)}')
-        return '\n'.join(parts)
+                parts.append(f'--- {self.nodename}: {name}\n{self.log_tail(name[:-4], 80)}')
+        return '\n'.join(parts + [other.logs() for other in self.others])
+
+
+def add_node(farm, number, settings):
+    """One more node of that farm, created, not started yet."""
+    node = TestFarm(tempfile.mkdtemp(prefix=f'qvd-node{number}-', dir=BASE_DIR), farm.tree,
+                    nodename=f'node{number}', join=farm, slots=farm.slots,
+                    settings={**settings, 'vm.network.uplinks': 'joined0'})
+    farm.others.append(node)
+    node.users = farm.users
+    node.create()
+    return node
 
 
 def make_farm(options=None, **kwargs):
@@ -161,12 +190,24 @@ def make_farm(options=None, **kwargs):
     tree = installed_tree()
     folder = tempfile.mkdtemp(prefix='qvd-farm-', dir=BASE_DIR)
     # DEBUG: the rows of the state tables are counted from the logs.
-    farm = TestFarm(folder, tree, settings={'log.level': 'DEBUG', **options.get('settings', {})},
-                    fsync=options.get('fsync', False), slots=options.get('slots', 2), **kwargs)
+    settings = {'log.level': 'DEBUG', **options.get('settings', {})}
+    count = options.get('nodes', 1)
+    if options.get('judge'):
+        settings['command.lxc-start'] = judge.PROGRAM
+    if count > 1:
+        settings.setdefault('vm.network.uplinks',
+                            ' '.join(f'up{n}' for n in range(2, count + 1)))
+    farm = TestFarm(folder, tree, settings=settings, fsync=options.get('fsync', False),
+                    slots=options.get('slots', 2), **kwargs)
     try:
         farm.create()
+        for number in range(2, count + 1):
+            add_node(farm, number, settings)
+        for node in farm.all_nodes() if options.get('judge') else ():
+            judge.install(node)
         if options.get('services', True):
-            farm.start()
+            for node in farm.all_nodes():
+                node.start()
             farm.add_objects(options.get('image'), options.get('users', ()),
                              options.get('vms', True), options.get('osf'))
     except BaseException:

@@ -131,6 +131,14 @@ def log_times(farm, pattern):
     return found
 
 
+def descends(pid, ancestor):
+    """Is the process the ancestor, its child, its child's child...?"""
+    while pid > 1 and pid != ancestor:
+        with open(f'/proc/{pid}/status', encoding='ascii', errors='replace') as f:
+            pid = int(re.search(r'^PPid:\s*(\d+)', f.read(), re.M)[1])
+    return pid == ancestor
+
+
 def host_pid(farm, inner):
     """The pid that the host knows for a process inside the farm (the farm's pid namespace)."""
     for name in os.listdir('/proc'):
@@ -139,8 +147,7 @@ def host_pid(farm, inner):
         try:
             with open(f'/proc/{name}/status', encoding='ascii', errors='replace') as f:
                 pids = re.search(r'^NSpid:\s*(.*)$', f.read(), re.M)[1].split()
-            if len(pids) >= 2 and pids[1] == str(inner) and \
-                    os.readlink(f'/proc/{name}/ns/net') == os.readlink(f'/proc/{farm.pid}/ns/net'):
+            if len(pids) >= 2 and pids[1] == str(inner) and descends(int(name), farm.pid):
                 return int(name)
         except (OSError, TypeError):
             continue

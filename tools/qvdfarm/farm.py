@@ -32,7 +32,7 @@ CLONE_NEWCGROUP = 0x02000000
 RUN_ENV = {'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
            'LANG': 'C.UTF-8', 'HOME': '/root'}
 
-# The demo's network; no uplink, so it can meet no other.
+# The demo's network; no uplink, so it can meet no other. Node n of a farm has 10.3.15.n.
 NETWORK = {'vm.network.bridge': 'qvdnet0', 'vm.network.gateway': '10.3.15.1',
            'vm.network.netmask': '255.255.255.0', 'vm.network.ip.start': '10.3.15.50'}
 
@@ -111,11 +111,13 @@ def open_listeners(address, port, count):
 
 class Farm:
     """settings: more lines of node.conf. fsync: whether the database survives a power cut.
-    bound: the farm ends with this process, however that ends."""
+    bound: the farm ends with this process, however that ends. join: another farm, created before,
+    whose further node this is: with namespaces, settings, logs and sockets of its own, but that
+    one's database, storage, users and certificates, and its VMs' network joined by a cable."""
 
     # pylint: disable=too-many-instance-attributes,too-many-arguments
     def __init__(self, folder, tree, *, nodename='node1', slots=2, l7r_port=0, api_port=0,
-                 address='127.0.0.1', settings=None, fsync=True, bound=False):
+                 address='127.0.0.1', settings=None, fsync=True, bound=False, join=None):
         self.dir = os.path.abspath(folder)
         self.tree = tree
         self.nodename = nodename
@@ -126,12 +128,24 @@ class Farm:
         self.settings = dict(settings or {})
         self.fsync = fsync
         self.bound = bound
+        self.join = join
+        self.number = join.count_node() if join else 1
+        self.nodes = 1
         self.lifeline = None
         self.admin_password = None
         self.outer = None
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
+
+    def count_node(self):
+        self.nodes += 1
+        return self.nodes
+
+    @property
+    def node_address(self):
+        """The node's address in the VMs' network."""
+        return f'10.3.15.{self.number}'
 
     # -- making -----------------------------------------------------------------------------
 
@@ -148,21 +162,25 @@ class Farm:
         self._make_certificates()
         self._write_node_conf()
         self._start_supervisor()
+        if self.join:
+            self._join_network()
 
     def _make_folders(self):
         # What daemons and containers own lies behind a folder that only root may enter (images
         # have setuid programs); tree, ca.pem and credentials are for the people of this machine.
         os.makedirs(self.path('private'), mode=0o700, exist_ok=True)
         # As /run after a boot.
-        shutil.rmtree(self.path('private', 'run'), ignore_errors=True)
-        for name in ('etc', 'run', 'lib', 'log', 'pg', 'sys'):
+        for name in ('run', 'pgrun'):
+            shutil.rmtree(self.path('private', name), ignore_errors=True)
+        for name in ('etc', 'run', 'lib', 'log', 'pg', 'pgrun', 'sys'):
             os.makedirs(self.path('private', name), exist_ok=True)
             if not os.path.islink(self.path(name)):
                 os.symlink('private/' + name, self.path(name))
         for name in ('pg', 'sys/etc/upper', 'sys/etc/work', 'sys/var/upper', 'sys/var/work'):
             os.makedirs(self.path(name), exist_ok=True)
         postgres = pwd.getpwnam('postgres')
-        os.chown(self.path('pg'), postgres.pw_uid, postgres.pw_gid)
+        for name in ('pg', 'pgrun'):
+            os.chown(self.path(name), postgres.pw_uid, postgres.pw_gid)
         users = self._make_users()
         where = {'/run/qvd': 'run', '/etc/qvd': 'etc', '/var/log/qvd': 'log',
                  '/var/lib/qvd': 'lib'}
@@ -213,6 +231,11 @@ class Farm:
         """An authority of our own, and one certificate of it for L7R and API (P-256)."""
         if os.path.exists(self.path('etc/certs/cert.pem')):
             return
+        if self.join:
+            shutil.copytree(self.join.path('etc/certs'), self.path('etc/certs'),
+                            dirs_exist_ok=True)
+            shutil.copy(self.join.path('ca.pem'), self.path('ca.pem'))
+            return
         ca_key, ca = self.path('ca-key.pem'), self.path('ca.pem')
         key, cert = self.path('etc/certs/key.pem'), self.path('etc/certs/cert.pem')
         request, extensions = self.path('request.pem'), self.path('extensions')
@@ -250,7 +273,7 @@ class Farm:
     def _write_node_conf(self):
         lines = {'nodename': self.nodename, 'database.host': '/run/postgresql',
                  'database.name': 'qvd', 'l7r.workers': str(self.slots), **NETWORK,
-                 **self.settings}
+                 **({'vm.network.uplinks': 'joined0'} if self.join else {}), **self.settings}
         path = self.path('etc/node.conf')
         with open(path, 'w', encoding='utf-8') as f:
             os.fchmod(f.fileno(), 0o600)
@@ -261,9 +284,9 @@ class Farm:
 
     def _services(self, l7r, api):
         return {
-            'postgres': {
+            **({} if self.join else {'postgres': {
                 'argv': [f'{PG_BIN}/postgres', '-D', '/var/lib/postgresql/qvd/data'],
-                'user': 'postgres', 'notify': True, 'stop_signal': 'SIGINT'},
+                'user': 'postgres', 'notify': True, 'stop_signal': 'SIGINT'}}),
             'hkd': {'argv': ['/usr/lib/qvd/qvd-hkd'], 'notify': True},
             'l7r': {'argv': ['/usr/lib/qvd/qvd-l7r'], 'notify': True, 'fds': l7r,
                     'fdname': 'l7r'},
@@ -300,8 +323,10 @@ class Farm:
         config = {
             'dir': self.dir,
             'lifeline': lifeline,
-            'bridge': {'name': NETWORK['vm.network.bridge'],
-                       'address': NETWORK['vm.network.gateway'] + '/24'},
+            'bridge': {'name': NETWORK['vm.network.bridge'], 'address': self.node_address + '/24'},
+            'binds': [] if not self.join else [
+                [self.join.path('lib/storage'), '/var/lib/qvd/storage'],
+                [self.join.path('pgrun'), '/run/postgresql']],
             'cgroups': [group[:3] for group in groups],
             'services': self._services([s.fileno() for s in l7r], [s.fileno() for s in api]),
         }
@@ -347,6 +372,17 @@ class Farm:
                 raise FarmError('the supervisor did not start: ' + self.log_tail('supervisor'))
             # The socket appears once the mounts are made: some tens of milliseconds.
             time.sleep(0.01)
+
+    def _join_network(self):
+        """A cable to the first node: this one's end is joined0, the other up<number>.
+
+        Made inside the namespaces, under names of their own."""
+        port = f'up{self.number}'
+        bridge = NETWORK['vm.network.bridge']
+        self._host_run(['ip', 'link', 'add', port, 'netns', str(self.join.pid), 'type', 'veth',
+                        'peer', 'name', 'joined0', 'netns', str(self.pid)], 'joining the nodes')
+        self.join.run(['ip', 'link', 'set', port, 'master', bridge, 'up'])
+        self.run(['ip', 'link', 'set', 'joined0', 'master', bridge, 'up'])
 
     @property
     def pid(self):
@@ -434,6 +470,9 @@ class Farm:
     # -- the services -----------------------------------------------------------------------
 
     def init_database(self):
+        if self.join:
+            self.admin_password = self.join.admin_password
+            return
         if not os.path.exists(self.path('pg/data/PG_VERSION')):
             self.run([f'{PG_BIN}/initdb', '-D', '/var/lib/postgresql/qvd/data', '-E', 'UTF8',
                       '--locale=C.UTF-8', '-A', 'peer', '-U', 'postgres', '--no-sync',
@@ -457,6 +496,7 @@ class Farm:
             self.admin_password = f.read().strip()
 
     def start(self):
+        """All services. Those of a further node need the first one's database."""
         self.init_database()
         for name in ('api', 'hkd', 'l7r'):
             self.start_service(name)

@@ -9,6 +9,7 @@ CONFIG is a JSON object:
   dir       the folder with all state of the farm: etc, run, lib, log and pg are bound at their
             places, tree (a DESTDIR) is laid over /usr, sys/etc and sys/var take what changes there
   bridge    {name, address (CIDR)} or null
+  binds     [[folder, place]]: folders of another farm, bound after those of dir
   cgroups   [[file system type, mount options, mount point]] to be mounted anew
   lifeline  a pipe's descriptor, or null: when its other end closes, the farm ends
   services  {name: {argv, user, env, fds: [fd...], fdname, notify, stop_signal}}
@@ -63,6 +64,8 @@ class World:
         # By descriptor: DIR may lie below something that is covered soon.
         self.dir_fd = os.open(config['dir'], os.O_PATH | os.O_DIRECTORY)
         os.fchdir(self.dir_fd)
+        self.binds = [(os.open(folder, os.O_PATH | os.O_DIRECTORY), place)
+                      for folder, place in config.get('binds', [])]
 
     def build(self):
         mount(None, '/', flags=MS_REC | MS_PRIVATE)
@@ -78,12 +81,15 @@ class World:
         mount('tmpfs', '/run', 'tmpfs', MS_NOSUID | MS_NODEV, 'mode=755')
         for path in ('/run/qvd', '/run/lock', '/run/postgresql'):
             os.mkdir(path, 0o755)
-        postgres = pwd.getpwnam('postgres')
-        os.chown('/run/postgresql', postgres.pw_uid, postgres.pw_gid)
         for source, target in (('etc', '/etc/qvd'), ('run', '/run/qvd'), ('lib', '/var/lib/qvd'),
-                               ('log', '/var/log/qvd'), ('pg', '/var/lib/postgresql/qvd')):
+                               ('log', '/var/log/qvd'), ('pg', '/var/lib/postgresql/qvd'),
+                               ('pgrun', '/run/postgresql')):
             os.makedirs(target, exist_ok=True)
             mount(f'/proc/self/fd/{self.dir_fd}/{source}', target, flags=MS_BIND)
+        for fd, target in self.binds:
+            os.makedirs(target, exist_ok=True)
+            mount(f'/proc/self/fd/{fd}', target, flags=MS_BIND)
+            os.close(fd)
         self._build_network()
 
     def _mount_cgroups(self):

@@ -105,8 +105,6 @@ static must_check int write_mounts(const struct lxc_config *c, struct buf *out)
                    "lxc.mount.entry = tmpfs run tmpfs nosuid,nodev,mode=0755 0 0\n",
                    c->run_dir, c->run_dir);
 
-    if (r == 0 && c->read_only)
-        r = buf_append_str(out, "lxc.mount.entry = tmpfs var tmpfs nosuid,nodev,mode=0755 0 0\n");
     if (r == 0 && c->own_home)
         r = buf_printf(out,
                        "lxc.mount.entry = %s/home home none bind,nosuid,nodev,create=dir 0 0\n",
@@ -150,7 +148,7 @@ int lxc_config_write(const struct lxc_config *c, struct buf *out)
                        "lxc.rootfs.path = dir:%s/root\n"
                        "lxc.init.cmd = /sbin/init\n"
                        "lxc.hook.version = 1\n"
-                       "lxc.hook.start-host = %s --hook start --run %s\n"
+                       "lxc.hook.start-host = %s --hook start --run %s --announce %s\n"
                        "lxc.hook.post-stop = %s --hook stop --run %s\n"
                        "lxc.idmap = u 0 %u 65536\n"
                        "lxc.idmap = g 0 %u 65536\n"
@@ -166,7 +164,7 @@ int lxc_config_write(const struct lxc_config *c, struct buf *out)
                        "lxc.log.file = %s\n"
                        "lxc.console.buffer.size = 64kB\n",
                        (unsigned long long)c->vm, (unsigned long long)c->vm, c->run_dir, c->guard,
-                       c->run_dir, c->guard, c->run_dir, c->idmap, c->idmap,
+                       c->run_dir, c->gateway, c->guard, c->run_dir, c->idmap, c->idmap,
                        c->apparmor ? "" : "lxc.apparmor.profile = unconfined\n", c->seccomp,
                        c->log_file);
     if (r == 0 && c->console)

@@ -25,7 +25,6 @@ struct lxc_config {
     const char *cgroup;   /* below each hierarchy's root */
     int cgroup_version;   /* 1, 2 */
     uint32_t idmap;
-    bool read_only; /* no overlay: what must be written is in memory */
     bool own_home;
     bool apparmor; /* the kernel confines by it */
     struct lxc_limits limits;

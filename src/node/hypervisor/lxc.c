@@ -161,7 +161,6 @@ static must_check int write_config(const struct node *n, const struct node_vm_sp
         .cgroup = cgroup,
         .cgroup_version = n->cgroup,
         .idmap = n->s.idmap_base,
-        .read_only = !s->use_overlay,
         .own_home = s->own_home,
         .apparmor = stat("/sys/kernel/security/apparmor", &st) == 0,
         .limits = {.memory = (uint64_t)s->memory_mb << 20,
@@ -258,9 +257,11 @@ static must_check int spawn_guard(struct lxc *l, const char *run_dir, struct qvd
         str_format(idmap, sizeof idmap, "%u", n->s.idmap_base) < 0 ||
         str_format(cgroup, sizeof cgroup, "qvd%s-%llu", n->cgroup_mark, id) < 0)
         return qvd_error_set(err, -ENAMETOOLONG, "a path of the storage is too long");
-    const char *const fixed[] = {guard,   "--vm",       vm,       "--run",       run_dir,
-                                 "--lxc", n->s.lxc_dir, "--base", base,          "--idmap",
-                                 idmap,   "--cgroup",   cgroup,   "--cgroup-fs", n->s.cgroup_dir};
+    const char *const fixed[] = {
+        guard,         "--vm",        vm,       "--run",       run_dir,
+        "--lxc",       n->s.lxc_dir,  "--base", base,          "--idmap",
+        idmap,         "--cgroup",    cgroup,   "--cgroup-fs", n->s.cgroup_dir,
+        "--lxc-start", n->s.lxc_start};
     for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
         argv[a++] = fixed[i];
     if (s->use_overlay) {

@@ -11,8 +11,9 @@ struct batch;
 
 typedef void batch_fn(void *arg, int result, const struct qvd_error *err);
 
-/* argv is ended by NULL and must live as long. 0 or -ENOMEM. */
-must_check int batch_new(struct ev_loop *loop, const char *const *argv, struct batch **ret);
+/* Runs "program option -"; both texts must live as long. 0 or -ENOMEM. */
+must_check int batch_new(struct ev_loop *loop, const char *program, const char *option,
+                         struct batch **ret);
 /* Adds text (whole lines); done (may be NULL) is called once, never inside. 0 or -ENOMEM. */
 must_check int batch_add(struct batch *b, const char *text, size_t len, batch_fn *done, void *arg);
 /* done of this arg will not be called. */

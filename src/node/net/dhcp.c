@@ -27,7 +27,7 @@
 
 struct dhcp {
     struct ev_loop *loop;
-    char dir[128], config[160], hosts[160];
+    char program[256], dir[128], config[160], hosts[160];
     struct map *known; /* vm id -> its line */
     struct ev_child *child;
     struct ev_timer *again;
@@ -87,6 +87,30 @@ static must_check int host_path(const struct dhcp *d, uint64_t id, char *dst, si
     return str_format(dst, size, "%s/%llu", d->hosts, (unsigned long long)id);
 }
 
+/* What an earlier run wrote. dnsmasq reads each file that is written again beside what it has of
+ * it, and complains of a duplicate: those that say the same are left as they are. */
+static must_check int load(struct dhcp *d)
+{
+    DIR *dir = opendir(d->hosts);
+    struct dirent *e;
+    int r = dir ? 0 : -errno;
+
+    while (r == 0 && (e = readdir(dir))) {
+        char path[200], *line = NULL;
+        uint64_t id;
+        if (str_to_u64(e->d_name, INT64_MAX, &id) < 0 || host_path(d, id, path, sizeof path) < 0)
+            continue;
+        r = fs_read(path, 256, &line, NULL);
+        if (r == 0)
+            r = map_put_u64(d->known, id, line);
+        if (r < 0)
+            free(line);
+    }
+    if (dir)
+        closedir(dir);
+    return r;
+}
+
 int dhcp_new(struct ev_loop *loop, const struct dhcp_settings *s, node_log_fn *log, void *log_arg,
              struct dhcp **ret, struct qvd_error *err)
 {
@@ -100,6 +124,8 @@ int dhcp_new(struct ev_loop *loop, const struct dhcp_settings *s, node_log_fn *l
     d->known = map_new_u64();
     int r = d->known ? dhcp_config(s, &text) : -ENOMEM;
     if (r == 0)
+        r = str_copy(d->program, sizeof d->program, s->program);
+    if (r == 0)
         r = str_copy(d->dir, sizeof d->dir, s->dir);
     if (r == 0)
         r = str_format(d->config, sizeof d->config, "%s/dnsmasq.conf", s->dir);
@@ -107,6 +133,8 @@ int dhcp_new(struct ev_loop *loop, const struct dhcp_settings *s, node_log_fn *l
         r = str_format(d->hosts, sizeof d->hosts, "%s/hosts", s->dir);
     if (r == 0)
         r = fs_mkdirs(d->hosts, 0755);
+    if (r == 0)
+        r = load(d);
     if (r == 0)
         r = fs_write_atomic(d->config, text.data, text.len, 0644);
     /* dnsmasq leaves root before it reads the hosts and writes the leases. */
@@ -186,7 +214,7 @@ int dhcp_start(struct dhcp *d, struct qvd_error *err)
 {
     char option[180];
     const char *argv[] = {"dnsmasq", "--keep-in-foreground", option, NULL};
-    struct ev_child_spec spec = {.path = "dnsmasq", .argv = argv, .death_signal = SIGKILL};
+    struct ev_child_spec spec = {.path = d->program, .argv = argv, .death_signal = SIGKILL};
     int r = str_format(option, sizeof option, "--conf-file=%s", d->config);
 
     if (r == 0 && !d->again) {

@@ -11,9 +11,10 @@ struct dhcp;
 
 struct dhcp_settings {
     const struct addr_plan *plan;
-    const char *dir;    /* /run/qvd/dhcp: its configuration, leases and hosts */
-    const char *dns;    /* list, "": the gateway */
-    const char *domain; /* "": none */
+    const char *program; /* dnsmasq */
+    const char *dir;     /* /run/qvd/dhcp: its configuration, leases and hosts */
+    const char *dns;     /* list, "": the gateway */
+    const char *domain;  /* "": none */
 };
 
 /* The configuration file's text; pure. 0 or -ENOMEM. */

@@ -100,13 +100,13 @@ static const char bridge_port[] =
     "drop\n"
     "}\n";
 
-/* From other nodes and from the gateway to VMs, and the other way. DHCP never crosses. */
+/* From other nodes and from the gateway to VMs, and the other way. DHCP never crosses. What a VM of
+ * another node sends to this node (as its gateway, or as an answer) is for the inet table to judge;
+ * its own node has looked at its addresses. */
 static const char bridge_uplink[] =
     "chain uplink_in {\n"
-    "udp sport 67 drop\n"
-    "udp dport 67 drop\n"
-    "arp saddr ip $vms drop\n" /* no VM of another node speaks to ours */
-    "ip saddr $vms drop\n"
+    "udp sport { 67, 68 } drop\n"
+    "udp dport { 67, 68 } drop\n"
     "}\n"
     "chain to_uplink {\n"
     "udp dport { 67, 68 } drop\n"
@@ -123,6 +123,7 @@ static const char bridge_uplink[] =
     "drop\n"
     "}\n"
     "chain from_uplink {\n"
+    "arp saddr ip $vms drop\n" /* no VM of another node speaks to ours */
     "ether type arp accept\n"
     "ip saddr $nodes tcp dport { $vma, $xport } accept\n"
     "ip saddr $nodes tcp flags & (syn | ack) != syn tcp sport 53 accept\n"
@@ -137,8 +138,18 @@ static const char bridge_forward[] = "iifname @uplinks oifname @uplinks accept\n
                                      "iifname @uplinks goto from_uplink\n"
                                      "oifname @uplinks goto to_uplink\n"
                                      "drop\n"
-                                     "}\n"
                                      "}\n";
+
+/* What leaves by a port, this node's own frames too: those that a bridge sends everywhere because
+ * it does not know where their receiver is must not be seen by VMs that are not it. */
+static const char bridge_leave[] = "oifname @uplinks udp dport { 67, 68 } drop\n"
+                                   "oifname @uplinks accept\n"
+                                   "oifname . ether daddr @macs accept\n"
+                                   "ether daddr ff:ff:ff:ff:ff:ff ether type arp accept\n"
+                                   "ether daddr ff:ff:ff:ff:ff:ff udp sport 67 accept\n"
+                                   "drop\n"
+                                   "}\n"
+                                   "}\n";
 
 static const char inet_rules[] = "table inet qvd {\n"
                                  "chain input {\n"
@@ -198,14 +209,15 @@ static must_check int fill_words(const struct nft_rules *r, struct words *w)
                              : str_format(w->users, sizeof w->users, "0, %d", r->broker_uid);
 }
 
-/* The chain's head; what comes over other bridges goes its way where the kernel can tell. */
-static must_check int bridge_chain(const struct nft_rules *r, const char *hook, struct buf *out)
+/* The chain's head; what goes over other bridges goes its way where the kernel can tell. */
+static must_check int bridge_chain(const struct nft_rules *r, const char *hook, const char *bridge,
+                                   struct buf *out)
 {
     int e = buf_printf(out, "chain %s {\ntype filter hook %s priority filter; policy accept;\n",
                        hook, hook);
 
     if (e == 0 && r->by_bridge)
-        e = buf_printf(out, "meta ibrname != \"%s\" accept\n", r->plan->bridge);
+        e = buf_printf(out, "meta %s != \"%s\" accept\n", bridge, r->plan->bridge);
     return e;
 }
 
@@ -221,13 +233,17 @@ int nft_rules(const struct nft_rules *r, struct buf *out)
     if (e == 0)
         e = expand(&w, bridge_uplink, out);
     if (e == 0)
-        e = bridge_chain(r, "prerouting", out);
+        e = bridge_chain(r, "prerouting", "ibrname", out);
     if (e == 0)
         e = buf_append_str(out, bridge_port);
     if (e == 0)
-        e = bridge_chain(r, "forward", out);
+        e = bridge_chain(r, "forward", "ibrname", out);
     if (e == 0)
         e = buf_append_str(out, bridge_forward);
+    if (e == 0)
+        e = bridge_chain(r, "postrouting", "obrname", out);
+    if (e == 0)
+        e = buf_append_str(out, bridge_leave);
     if (e == 0)
         e = expand(&w, inet_rules, out);
     if (e == 0 && *r->plan->nat_if)

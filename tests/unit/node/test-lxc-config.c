@@ -136,15 +136,13 @@ static void what_a_flavour_chooses(void **state)
     const char *text = text_of(&c, &out);
 
     expect_none(text, " home none");
-    expect_none(text, "tmpfs var");
     expect_none(text, "lxc.console.logfile");
     buf_done(&out);
-    c.own_home = c.read_only = c.apparmor = true;
+    c.own_home = c.apparmor = true;
     c.console = "/var/log/qvd/lxc/qvd-42.console";
     text = text_of(&c, &out);
     expect_line(text, "lxc.mount.entry = /run/qvd/vm/42/home home none "
                       "bind,nosuid,nodev,create=dir 0 0");
-    expect_line(text, "lxc.mount.entry = tmpfs var tmpfs nosuid,nodev,mode=0755 0 0");
     expect_line(text, "lxc.console.logfile = /var/log/qvd/lxc/qvd-42.console");
     expect_line(text, "lxc.console.size = 1MB");
     expect_none(text, "unconfined");
