@@ -3,9 +3,35 @@
 
 #include <string.h>
 
+#include "auth/password.h"
+
 static const struct auth_plugin *const plugins[] = {
     &auth_plugin_default,
+    &auth_plugin_tester,
 };
+
+bool auth_env_next(const struct auth_env *env, const char **at, const char **ret_name,
+                   const char **ret_value)
+{
+    const char *end = env->data + env->len, *p = *at ? *at : env->data;
+
+    if (!env->len || p >= end)
+        return false;
+    *ret_name = p;
+    *ret_value = p + strlen(p) + 1;
+    *at = *ret_value + strlen(*ret_value) + 1;
+    return true;
+}
+
+const char *auth_env_get(const struct auth_env *env, const char *name)
+{
+    const char *at = NULL, *found, *value;
+
+    while (auth_env_next(env, &at, &found, &value))
+        if (strcmp(found, name) == 0)
+            return value;
+    return NULL;
+}
 
 const struct auth_plugin *auth_plugin_find(const char *name)
 {
@@ -15,22 +41,21 @@ const struct auth_plugin *auth_plugin_find(const char *name)
     return NULL;
 }
 
-static bool has(const struct auth_plugin *const *list, size_t n, const struct auth_plugin *p)
+static bool has(const struct auth_plugins *all, const struct auth_plugin *p)
 {
-    for (size_t i = 0; i < n; i++)
-        if (list[i] == p)
+    for (size_t i = 0; i < all->n; i++)
+        if (all->at[i] == p)
             return true;
     return false;
 }
 
-int auth_plugins_of(const struct conf *c, int64_t tenant,
-                    const struct auth_plugin *ret[AUTH_PLUGINS_MAX], size_t *ret_n,
+int auth_plugins_of(const struct conf *c, int64_t tenant, struct auth_plugins *ret,
                     struct qvd_error *err)
 {
     static const char *const keys[] = {"l7r.auth.plugins.head", "l7r.auth.plugins",
                                        "l7r.auth.plugins.tail"};
-    size_t n = 0;
 
+    ret->n = 0;
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         const char *list = i == 1 ? conf_tenant_str(c, tenant, keys[i]) : conf_str(c, keys[i]);
         const char *at = NULL;
@@ -39,27 +64,100 @@ int auth_plugins_of(const struct conf *c, int64_t tenant,
             const struct auth_plugin *p = auth_plugin_find(word);
             if (!p)
                 return qvd_error_set(err, -EINVAL, "%s: there is no plugin \"%s\"", keys[i], word);
-            if (!has(ret, n, p) && n < AUTH_PLUGINS_MAX)
-                ret[n++] = p;
+            if (!has(ret, p) && ret->n < AUTH_PLUGINS_MAX)
+                ret->at[ret->n++] = p;
         }
     }
-    if (n == 0)
+    if (ret->n == 0)
         return qvd_error_set(err, -EINVAL, "l7r.auth.plugins names none: nobody can log in");
-    *ret_n = n;
     return 0;
 }
 
-enum auth_verdict auth_plugins_verify(const struct auth_plugin *const *list, size_t n,
-                                      const struct conf *c, struct auth_attempt *a)
-{
-    enum auth_verdict all = AUTH_NO;
+/* Hooks -----------------------------------------------------------------------------------------
+ */
 
-    for (size_t i = 0; i < n; i++) {
-        enum auth_verdict v = list[i]->verify(c, a);
-        if (v == AUTH_YES)
-            return v;
-        if (v == AUTH_AWAY)
-            all = v;
+static must_check int normalize(const struct auth_plugins *p, const struct conf *c, struct login *l)
+{
+    bool keep_case = conf_bool(c, "model.user.login.case-sensitive");
+    int r = login_normalize(l->name, keep_case, l->name);
+
+    if (r == 0)
+        r = login_normalize(l->tenant, keep_case, l->tenant);
+    for (size_t i = 0; r == 0 && i < p->n; i++) {
+        if (p->at[i]->normalize_tenant)
+            r = p->at[i]->normalize_tenant(c, l->tenant);
+        if (r == 0 && p->at[i]->normalize_login)
+            r = p->at[i]->normalize_login(c, l->name);
     }
-    return all;
+    return r;
+}
+
+int auth_find_tenant(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->at[i]->find_tenant && p->at[i]->find_tenant(c, a, &a->login) == 0)
+            return normalize(p, c, &a->login);
+    return -EINVAL;
+}
+
+typedef enum auth_verdict verdict_fn(const struct conf *c, struct auth_attempt *a);
+
+/* The first YES wins; whoever cannot tell makes a NO of others uncertain. */
+static void ask_one(verdict_fn *fn, const struct conf *c, struct auth_attempt *a,
+                    enum auth_verdict *all)
+{
+    enum auth_verdict v = fn && *all != AUTH_YES ? fn(c, a) : AUTH_NO;
+
+    if (v != AUTH_NO)
+        *all = v;
+}
+
+static enum auth_verdict ask_for_both(const struct auth_plugins *p, const struct conf *c,
+                                      struct auth_attempt *a)
+{
+    enum auth_verdict first = AUTH_NO, second = AUTH_NO;
+
+    for (size_t i = 0; i < p->n; i++)
+        ask_one(p->at[i]->authenticate_basic, c, a, &first);
+    if (first != AUTH_YES || !a->token)
+        return first;
+    for (size_t i = 0; i < p->n; i++)
+        ask_one(p->at[i]->authenticate_second, c, a, &second);
+    return second;
+}
+
+enum auth_verdict auth_basic(const struct auth_plugins *p, const struct conf *c,
+                             struct auth_attempt *a)
+{
+    char password[2 * PASSWORD_MAX], token[2 * PASSWORD_MAX];
+    const char *typed = a->password;
+
+    for (size_t i = 0; !a->token && i < p->n; i++)
+        if (p->at[i]->split && p->at[i]->split(c, a, password, token, sizeof password)) {
+            a->password = password;
+            a->token = token;
+        }
+    enum auth_verdict v = ask_for_both(p, c, a);
+    a->password = typed;
+    a->token = NULL;
+    explicit_bzero(password, sizeof password);
+    explicit_bzero(token, sizeof token);
+    return v;
+}
+
+void auth_after(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->at[i]->after_authenticate)
+            p->at[i]->after_authenticate(c, a);
+}
+
+enum auth_verdict auth_bearer(const struct auth_plugins *p, const struct conf *c,
+                              struct auth_attempt *a)
+{
+    enum auth_verdict v = AUTH_NO;
+
+    for (size_t i = 0; i < p->n; i++)
+        ask_one(p->at[i]->authenticate_bearer, c, a, &v);
+    return v;
 }

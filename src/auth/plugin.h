@@ -1,23 +1,49 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-/* Ways to tell who somebody is. A plugin is a row of operations; which ones a tenant uses, and in
- * what order, is a setting. They run in qvd-authd, where a call may block, one at a time.
+/* Ways to tell who somebody is. A plugin is a row of hooks, any of which may be missing; which
+ * plugins a tenant uses, and in what order, is a setting. They run in qvd-authd, where a call may
+ * block, one at a time.
  *
  * Adding a plugin is one file and one row in plugin.c. */
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include "auth/login.h"
+#include "auth/params.h"
 #include "conf/conf.h"
 
-/* One try to log in. login and tenant are normalised. stored: the hash in the database; NULL: the
- * account is not there or has none (the plugin may not behave differently in time). */
+/* What the client shares of its environment: "name NUL value NUL", in its order. Secrets may be
+ * among the values: never log those. */
+struct auth_env {
+    const char *data;
+    size_t len;
+};
+/* Walks it: *at begins as NULL; false at the end. */
+bool auth_env_next(const struct auth_env *env, const char **at, const char **ret_name,
+                   const char **ret_value);
+/* NULL: not shared. */
+const char *auth_env_get(const struct auth_env *env, const char *name);
+
+/* One try to log in, as the hooks find and change it. */
 struct auth_attempt {
-    const char *login, *tenant, *password;
-    int64_t tenant_id; /* -1: unknown tenant */
-    const char *stored;
-    bool rehash; /* set by the plugin: the stored hash is of an old scheme */
+    /* What came. */
+    const char *typed;     /* the login, tenant inside; "" with a token */
+    const char *password;  /* split() takes the token away from it */
+    const char *token;     /* the bearer's; or of the second factor, NULL: none */
+    const char *source;    /* the client's address, "" unknown */
+    const char *file_name; /* of list_of_vm: what the application shall open; "" none */
+    struct auth_env env;
+    /* Who it is, normalised, as far as known. authenticate_basic() may change login.name;
+     * authenticate_bearer() sets all of it. */
+    struct login login;
+    int64_t tenant_id;  /* -1: unknown tenant */
+    const char *stored; /* the hash in the database; NULL: no such account, or it has none (which
+                           may make no difference in time) */
+    /* What comes of it. */
+    bool rehash;                /* the stored hash is of an old scheme */
+    struct auth_params *params; /* for the VM's agent: set what it shall be told */
 };
 
 enum auth_verdict {
@@ -29,22 +55,54 @@ enum auth_verdict {
 struct auth_plugin {
     const char *name; /* the word in l7r.auth.plugins */
     const char *text;
-    /* Does the password fit? May block for up to l7r.authd.timeout. */
-    enum auth_verdict (*verify)(const struct conf *c, struct auth_attempt *a);
+    /* Cuts a->typed into ret: 0, or -EINVAL (the next plugin is asked). */
+    int (*find_tenant)(const struct conf *c, const struct auth_attempt *a, struct login *ret);
+    /* Change dst of LOGIN_NAME_MAX in place, after the usual trimming and lower-casing. 0, or
+     * -EINVAL: nobody's. */
+    int (*normalize_tenant)(const struct conf *c, char *dst);
+    int (*normalize_login)(const struct conf *c, char *dst);
+    /* Takes the second factor off what was typed as the password: true and both, which live in a's
+     * memory; false: not mine. */
+    bool (*split)(const struct conf *c, const struct auth_attempt *a, char *password, char *token,
+                  size_t size);
+    /* Does the password fit? */
+    enum auth_verdict (*authenticate_basic)(const struct conf *c, struct auth_attempt *a);
+    /* Does the second factor? */
+    enum auth_verdict (*authenticate_second)(const struct conf *c, struct auth_attempt *a);
+    /* It was good, and the account is known. */
+    void (*after_authenticate)(const struct conf *c, struct auth_attempt *a);
+    /* A token that is no password of ours: sets a->login when it knows it. */
+    enum auth_verdict (*authenticate_bearer)(const struct conf *c, struct auth_attempt *a);
 };
 
 /* NULL for the unknown. */
 const struct auth_plugin *auth_plugin_find(const char *name);
 
 #define AUTH_PLUGINS_MAX 16
-/* Those of a tenant in their order: l7r.auth.plugins.head, l7r.auth.plugins (the tenant's own),
- * l7r.auth.plugins.tail; each once. 0 and *ret_n; -EINVAL with err naming the setting and the word,
- * when one is unknown or none is left. */
-must_check int auth_plugins_of(const struct conf *c, int64_t tenant,
-                               const struct auth_plugin *ret[AUTH_PLUGINS_MAX], size_t *ret_n,
+struct auth_plugins {
+    const struct auth_plugin *at[AUTH_PLUGINS_MAX];
+    size_t n;
+};
+/* Those of a tenant in their order: l7r.auth.plugins.head, l7r.auth.plugins (the tenant's own; -1:
+ * that for all), l7r.auth.plugins.tail; each once. 0; -EINVAL with err naming the setting and the
+ * word, when one is unknown or none is left. */
+must_check int auth_plugins_of(const struct conf *c, int64_t tenant, struct auth_plugins *ret,
                                struct qvd_error *err);
-/* Asks them in turn: the first YES wins; NO when all say so, else AWAY. */
-enum auth_verdict auth_plugins_verify(const struct auth_plugin *const *plugins, size_t n,
-                                      const struct conf *c, struct auth_attempt *a);
+
+/* The hooks in their order, each over all plugins. */
+
+/* The first that finds a tenant wins; then both parts are normalised, by the common rule and each
+ * plugin's in turn. Fills a->login: 0; -EINVAL: nobody's. */
+must_check int auth_find_tenant(const struct auth_plugins *p, const struct conf *c,
+                                struct auth_attempt *a);
+/* Password, and second factor where one was typed: of each the first YES wins; NO when all say so,
+ * else AWAY. */
+enum auth_verdict auth_basic(const struct auth_plugins *p, const struct conf *c,
+                             struct auth_attempt *a);
+/* All that want to know. */
+void auth_after(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a);
+enum auth_verdict auth_bearer(const struct auth_plugins *p, const struct conf *c,
+                              struct auth_attempt *a);
 
 extern const struct auth_plugin auth_plugin_default;
+extern const struct auth_plugin auth_plugin_tester;

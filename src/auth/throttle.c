@@ -35,6 +35,11 @@ struct throttle *throttle_new(const struct throttle_limits *limits)
     return t->entries ? t : throttle_free(t);
 }
 
+void throttle_set_limits(struct throttle *t, const struct throttle_limits *limits)
+{
+    t->limits = *limits;
+}
+
 static void drop(struct throttle *t, struct entry *e)
 {
     (void)map_take_str(t->entries, e->key);

@@ -24,6 +24,8 @@ struct throttle_limits {
 
 /* NULL when out of memory. limits are copied. */
 must_check struct throttle *throttle_new(const struct throttle_limits *limits);
+/* Holds from the next try on. */
+void throttle_set_limits(struct throttle *t, const struct throttle_limits *limits);
 struct throttle *throttle_free(struct throttle *t);
 /* How long a try of key must wait: 0 none. Counts nothing. */
 int64_t throttle_wait(struct throttle *t, const char *key, int64_t now_ms);

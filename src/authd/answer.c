@@ -77,40 +77,62 @@ static void log_denied(const struct job *j, const char *why)
 {
     const char *kind = j->kind == JOB_ADMIN ? "administrator" : "user";
 
-    log_info("%s %s%s%s denied from %s: %s", kind, j->account_id ? j->login : "(unknown)",
-             j->account_id ? "@" : "", j->account_id ? j->tenant : "",
+    log_info("%s %s%s%s denied from %s: %s", kind, j->account_id ? j->login.name : "(unknown)",
+             j->account_id ? "@" : "", j->account_id ? j->login.tenant : "",
              j->source[0] ? j->source : "an unknown address", why);
 }
 
-static enum auth_verdict ask_plugins(struct job *j, bool *ret_rehash)
+/* Administrators always have passwords of our own. 0, or -EINVAL and a word in the log. */
+static must_check int plugins_of(const struct job *j, int64_t tenant, struct auth_plugins *ret)
 {
-    struct authd *d = j->authd;
-    struct auth_attempt a = {.login = j->login,
-                             .tenant = j->tenant,
-                             .password = j->password,
-                             .tenant_id = j->tenant_id,
-                             .stored = j->stored};
-    const struct auth_plugin *plugins[AUTH_PLUGINS_MAX] = {&auth_plugin_default};
     struct qvd_error err;
-    size_t n = 1;
+    int r = 0;
 
-    /* Administrators always have passwords of our own. */
-    if (j->kind == JOB_USER && auth_plugins_of(d->conf, j->tenant_id, plugins, &n, &err) < 0) {
+    if (j->kind == JOB_ADMIN)
+        *ret = (struct auth_plugins){.at = {&auth_plugin_default}, .n = 1};
+    else
+        r = auth_plugins_of(j->authd->conf, tenant, ret, &err);
+    if (r < 0)
         log_error("%s", err.text);
-        return AUTH_AWAY;
+    return r;
+}
+
+/* The questions to the plugins; what they change is kept in the job. */
+static enum auth_verdict ask_plugins(struct job *j)
+{
+    const struct conf *c = j->authd->conf;
+    struct auth_attempt a = job_attempt(j);
+    struct auth_plugins plugins;
+    enum auth_verdict v = AUTH_AWAY;
+
+    a.params = auth_params_new();
+    if (a.params && plugins_of(j, j->tenant_id, &plugins) == 0) {
+        if (j->kind == JOB_TOKEN)
+            a.token = a.password;
+        v = j->kind == JOB_TOKEN ? auth_bearer(&plugins, c, &a) : auth_basic(&plugins, c, &a);
+        if (v == AUTH_YES)
+            auth_after(&plugins, c, &a);
+        j->rehash = a.rehash;
+        j->params = auth_params_json(a.params);
     }
-    enum auth_verdict v = auth_plugins_verify(plugins, n, d->conf, &a);
-    *ret_rehash = a.rehash;
+    auth_params_free(a.params);
+    /* Another account than was looked up, or one that was not there: perhaps it is now. */
+    if (v == AUTH_YES && (strcmp(a.login.name, j->login.name) != 0 ||
+                          strcmp(a.login.tenant, j->login.tenant) != 0 || !j->account_id)) {
+        j->login = a.login;
+        j->state = JOB_AGAIN;
+    }
     return v;
 }
 
-static void answer_good(struct job *j, bool old_hash)
+static void answer_good(struct job *j)
 {
     struct authd *d = j->authd;
 
-    throttle_clear(d->accounts, j->account_key);
+    if (j->account_key)
+        throttle_clear(d->accounts, j->account_key);
     throttle_forgive(d->sources, j->source);
-    if (old_hash)
+    if (j->rehash)
         rehash(j);
     if (j->kind == JOB_ADMIN) {
         const struct auth_admin a = {.id = j->id,
@@ -124,27 +146,39 @@ static void answer_good(struct job *j, bool old_hash)
                                     .user_id = (uint64_t)j->account_id,
                                     .tenant_id = j->tenant_id,
                                     .login = j->stored_login,
-                                    .params = "{}"};
+                                    .params = j->params ? j->params : "{}"};
         authd_answer_user(d, &u);
     }
     job_free(j);
 }
 
-static void run_verify(struct job *j)
+void job_finish(struct job *j)
 {
-    bool old_hash = false;
-    enum auth_verdict v = ask_plugins(j, &old_hash);
+    if (j->account_id && !j->blocked) {
+        answer_good(j);
+        return;
+    }
+    log_denied(j, j->account_id ? "blocked" : "no such account");
+    job_answer(j, AUTH_DENIED);
+}
+
+static void run_plugins(struct job *j)
+{
+    enum auth_verdict v = ask_plugins(j);
 
     if (v == AUTH_AWAY) {
-        throttle_forgive(j->authd->accounts, j->account_key);
+        if (j->account_key)
+            throttle_forgive(j->authd->accounts, j->account_key);
         throttle_forgive(j->authd->sources, j->source);
         job_answer(j, AUTH_UNAVAILABLE);
-    } else if (v == AUTH_YES && j->account_id && !j->blocked) {
-        answer_good(j, old_hash);
+    } else if (v == AUTH_YES && j->state == JOB_AGAIN) {
+        job_look_up(j);
+    } else if (v == AUTH_YES) {
+        job_finish(j);
+    } else if (j->kind == JOB_TOKEN) {
+        job_use_token(j);
     } else {
-        log_denied(j, !j->account_id  ? "no such account"
-                      : v == AUTH_YES ? "blocked"
-                                      : "wrong password");
+        log_denied(j, j->account_id ? "wrong password" : "no such account");
         job_answer(j, AUTH_DENIED);
     }
 }
@@ -166,8 +200,9 @@ static void run_hash(struct job *j)
 
 void job_run(struct job *j)
 {
+    j->state = JOB_LOOKUP; /* not to be run again */
     if (j->kind == JOB_HASH)
         run_hash(j);
     else
-        run_verify(j);
+        run_plugins(j);
 }

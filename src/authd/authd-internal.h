@@ -3,6 +3,7 @@
 
 /* What the files of authd share: a question on its way. */
 
+#include "auth/plugin.h"
 #include "auth/throttle.h"
 #include "authd/authd.h"
 #include "ipc/auth-msg.h"
@@ -25,8 +26,9 @@ struct authd {
 
 enum job_kind { JOB_USER, JOB_ADMIN, JOB_HASH, JOB_TOKEN, JOB_MAKE };
 enum job_state {
-    JOB_LOOKUP, /* the database is asked */
+    JOB_LOOKUP, /* the database is asked, or it runs */
     JOB_READY,  /* waits for its turn to be hashed */
+    JOB_AGAIN,  /* it was good; who it is now is looked up: a plugin named or made the account */
 };
 
 struct job {
@@ -36,13 +38,19 @@ struct job {
     enum job_state state;
     uint64_t id; /* the asker's */
     int64_t received, not_before;
-    char *login, *tenant; /* normalised */
-    char *password, *source;
-    char *account_key;
+    struct login login;      /* normalised */
+    char *typed;             /* the login as it came */
+    char *password, *source; /* password: or the token */
+    char *file_name, *env;
+    size_t env_len;
+    char *account_key; /* NULL: a token */
+    char *params;      /* JSON of the plugins, NULL: none */
+    bool rehash;
     /* the account, once looked up; id 0: none */
     int64_t account_id, tenant_id;
     bool blocked;
     char *stored, *stored_login;
+    uint64_t vm_id; /* of a token that is used */
     /* of a token that is made */
     char token[64];
     bool store_only;
@@ -55,6 +63,9 @@ struct job *job_free(struct job *j);
 /* Looks for the next password to hash, at the next turn or when one may be tried. */
 void authd_schedule(struct authd *d);
 
+/* From the settings, before each use of the throttles. */
+void authd_set_limits(struct authd *d);
+
 /* Answers the asker and frees the job. */
 void job_answer(struct job *j, enum auth_status status);
 void authd_answer(struct authd *d, enum job_kind kind, uint64_t id, enum auth_status status);
@@ -64,7 +75,19 @@ void authd_answer_token(struct authd *d, const struct auth_token *t);
 /* Hashes, asks the plugins, answers. Blocks. */
 void job_run(struct job *j);
 
+/* Fills in what came. 0, -ENOMEM, -EBADMSG: env has another shape. */
+must_check int job_fill(struct job *j, const char *typed, const char *password, const char *source,
+                        const char *file_name, struct ipc_bytes env);
+/* What the hooks see of it. Its strings are the job's. */
+struct auth_attempt job_attempt(const struct job *j);
+/* Asks the database for the account of j->login. */
+void job_look_up(struct job *j);
+/* It was good, and this is the account: the answer. */
+void job_finish(struct job *j);
+
 /* Asked and answered without hashing (tokens.c). */
 int on_verify_token(void *owner, const void *msg, int *fd);
 int on_make_token(void *owner, const void *msg, int *fd);
+/* No plugin knows it: the database decides. */
+void job_use_token(struct job *j);
 void authd_sweep_tokens(void *arg);

@@ -12,12 +12,22 @@
 #include "base/str.h"
 #include "ipc/log-msg.h"
 
-/* An account: 5 free tries, then 1 s, 2 s, 4 s ... 30 s. A source may be many people behind one
- * address. */
-static const struct throttle_limits account_limits = {
-    .free = 5, .first_ms = 1000, .longest_ms = 30000, .forgive_ms = 60000, .keys_max = 20000};
-static const struct throttle_limits source_limits = {
-    .free = 30, .first_ms = 500, .longest_ms = 30000, .forgive_ms = 60000, .keys_max = 20000};
+void authd_set_limits(struct authd *d)
+{
+    const struct conf *c = d->conf;
+    struct throttle_limits l = {
+        .free = (unsigned)conf_int(c, "l7r.auth.throttle.account.free"),
+        .first_ms = (uint32_t)conf_ms(c, "l7r.auth.throttle.account.wait"),
+        .longest_ms = (uint32_t)conf_ms(c, "l7r.auth.throttle.wait.max"),
+        .forgive_ms = (uint32_t)conf_ms(c, "l7r.auth.throttle.forgive"),
+        .keys_max = (unsigned)conf_int(c, "l7r.auth.throttle.keys.max"),
+    };
+
+    throttle_set_limits(d->accounts, &l);
+    l.free = (unsigned)conf_int(c, "l7r.auth.throttle.source.free");
+    l.first_ms = (uint32_t)conf_ms(c, "l7r.auth.throttle.source.wait");
+    throttle_set_limits(d->sources, &l);
+}
 
 struct job *job_new(struct authd *d, enum job_kind kind, uint64_t id)
 {
@@ -42,8 +52,12 @@ struct job *job_free(struct job *j)
     password_wipe(j->password);
     password_wipe(j->stored);
     explicit_bzero(j->token, sizeof j->token);
-    free(j->login);
-    free(j->tenant);
+    if (j->env)
+        explicit_bzero(j->env, j->env_len);
+    free(j->env);
+    free(j->file_name);
+    free(j->typed);
+    free(j->params);
     free(j->password);
     free(j->source);
     free(j->account_key);
@@ -99,6 +113,8 @@ void authd_schedule(struct authd *d)
 static enum auth_status admit(struct job *j)
 {
     struct authd *d = j->authd;
+
+    authd_set_limits(d);
     int64_t wait = throttle_wait(d->accounts, j->account_key, j->received);
     int64_t source = j->source[0] ? throttle_wait(d->sources, j->source, j->received) : 0;
 
@@ -119,71 +135,116 @@ static void on_account(void *arg, enum db_status status, const struct store_acco
 
     if (status != DB_OK) {
         /* Nothing was learnt: the try does not count. */
-        throttle_forgive(d->accounts, j->account_key);
+        if (j->account_key)
+            throttle_forgive(d->accounts, j->account_key);
         throttle_forgive(d->sources, j->source);
         job_answer(j, AUTH_UNAVAILABLE);
         return;
     }
     j->account_id = a->id;
-    j->tenant_id = a->id ? a->tenant_id : -1;
+    j->tenant_id = a->id || a->tenant_id > 0 ? a->tenant_id : -1;
     j->blocked = a->blocked;
+    password_wipe(j->stored);
+    free(j->stored);
+    free(j->stored_login);
     j->stored = a->password ? strdup(a->password) : NULL;
     j->stored_login = a->login ? strdup(a->login) : NULL;
     if ((a->password && !j->stored) || (a->login && !j->stored_login)) {
         job_answer(j, AUTH_BUSY);
-        return;
+    } else if (j->state == JOB_AGAIN) {
+        job_finish(j);
+    } else {
+        j->state = JOB_READY;
+        authd_schedule(d);
     }
-    j->state = JOB_READY;
-    authd_schedule(d);
 }
 
-/* Fills the job of one who gives name, tenant and password. */
-static must_check int fill(struct job *j, const struct login *l, const char *password,
-                           const char *source)
+void job_look_up(struct job *j)
 {
-    j->login = strdup(l->name);
-    j->tenant = strdup(l->tenant);
-    j->password = strdup(password);
-    j->source = strdup(source);
-    j->account_key = str_printf("%c%s\n%s", j->kind == JOB_USER ? 'u' : 'a', l->tenant, l->name);
-    return j->login && j->tenant && j->password && j->source && j->account_key ? 0 : -ENOMEM;
-}
+    struct db *db = j->authd->db;
+    const struct login *l = &j->login;
+    struct db_request *q = j->kind == JOB_ADMIN
+                               ? store_auth_admin(db, l->tenant, l->name, on_account, j)
+                               : store_auth_user(db, l->tenant, l->name, on_account, j);
 
-static void begin(struct authd *d, enum job_kind kind, uint64_t id, const struct login *l,
-                  const char *password, const char *source)
-{
-    struct job *j = job_new(d, kind, id);
-
-    if (!j) {
-        authd_answer(d, kind, id, AUTH_BUSY);
-        return;
-    }
-    enum auth_status status = fill(j, l, password, source) < 0 ? AUTH_BUSY : admit(j);
-    if (status != AUTH_OK) {
-        job_answer(j, status);
-        return;
-    }
-    struct db_request *q = kind == JOB_USER
-                               ? store_auth_user(d->db, j->tenant, j->login, on_account, j)
-                               : store_auth_admin(d->db, j->tenant, j->login, on_account, j);
     if (!q)
         job_answer(j, AUTH_BUSY);
+}
+
+struct auth_attempt job_attempt(const struct job *j)
+{
+    return (struct auth_attempt){
+        .typed = j->typed,
+        .password = j->password,
+        .source = j->source,
+        .file_name = j->file_name,
+        .env = {j->env, j->env_len},
+        .login = j->login,
+        .tenant_id = j->tenant_id,
+        .stored = j->stored,
+    };
+}
+
+/* What came with a user's login or token. */
+int job_fill(struct job *j, const char *typed, const char *password, const char *source,
+             const char *file_name, struct ipc_bytes env)
+{
+    if (!auth_env_valid(env))
+        return -EBADMSG;
+    j->tenant_id = -1;
+    j->typed = strdup(typed);
+    j->password = strdup(password);
+    j->source = strdup(source);
+    j->file_name = strdup(file_name);
+    j->env = malloc(env.len + 1);
+    if (!j->typed || !j->password || !j->source || !j->file_name || !j->env)
+        return -ENOMEM;
+    if (env.len)
+        memcpy(j->env, env.data, env.len);
+    j->env_len = env.len;
+    return 0;
+}
+
+/* The account is known by name: may it be tried, and is it there? */
+static void begin(struct job *j)
+{
+    j->account_key =
+        str_printf("%c%s\n%s", j->kind == JOB_USER ? 'u' : 'a', j->login.tenant, j->login.name);
+    enum auth_status status = j->account_key ? admit(j) : AUTH_BUSY;
+
+    if (status != AUTH_OK)
+        job_answer(j, status);
+    else
+        job_look_up(j);
 }
 
 static int on_verify_user(void *owner, const void *msg, int *fd)
 {
     struct authd *d = owner;
     const struct auth_verify_user *m = msg;
-    struct login l = {0};
+    struct job *j = job_new(d, JOB_USER, m->id);
+    struct auth_plugins plugins;
+    struct qvd_error err;
+    int r = j ? job_fill(j, m->login, m->password, m->source, m->file_name, m->env) : -ENOMEM;
 
-    if (login_parse(m->login, conf_str(d->conf, "l7r.auth.plugin.default.separators"),
-                    conf_str(d->conf, "l7r.auth.plugin.default.tenant"),
-                    conf_bool(d->conf, "model.user.login.case-sensitive"), &l) < 0 ||
-        !m->password[0])
-        authd_answer(d, JOB_USER, m->id, AUTH_DENIED);
+    if (!j) {
+        authd_answer(d, JOB_USER, m->id, AUTH_BUSY);
+        return 0;
+    }
+    if (r == 0 && auth_plugins_of(d->conf, -1, &plugins, &err) < 0) {
+        log_error("%s", err.text);
+        job_answer(j, AUTH_UNAVAILABLE);
+        return 0;
+    }
+    struct auth_attempt a = job_attempt(j);
+    if (r == 0)
+        r = m->password[0] ? auth_find_tenant(&plugins, d->conf, &a) : -EINVAL;
+    j->login = a.login;
+    if (r == 0)
+        begin(j);
     else
-        begin(d, JOB_USER, m->id, &l, m->password, m->source);
-    return 0;
+        job_answer(j, r == -EINVAL ? AUTH_DENIED : AUTH_BUSY);
+    return r == -EBADMSG ? r : 0;
 }
 
 static int on_verify_admin(void *owner, const void *msg, int *fd)
@@ -191,13 +252,20 @@ static int on_verify_admin(void *owner, const void *msg, int *fd)
     struct authd *d = owner;
     const struct auth_verify_admin *m = msg;
     bool keep_case = conf_bool(d->conf, "model.user.login.case-sensitive");
-    struct login l = {0};
+    struct job *j = job_new(d, JOB_ADMIN, m->id);
 
-    if (login_normalize(m->name, keep_case, l.name) < 0 ||
-        login_normalize(m->tenant[0] ? m->tenant : "*", keep_case, l.tenant) < 0 || !m->password[0])
-        authd_answer(d, JOB_ADMIN, m->id, AUTH_DENIED);
+    if (!j) {
+        authd_answer(d, JOB_ADMIN, m->id, AUTH_BUSY);
+        return 0;
+    }
+    if (login_normalize(m->name, keep_case, j->login.name) < 0 ||
+        login_normalize(m->tenant[0] ? m->tenant : "*", keep_case, j->login.tenant) < 0 ||
+        !m->password[0])
+        job_answer(j, AUTH_DENIED);
+    else if (job_fill(j, m->name, m->password, m->source, "", (struct ipc_bytes){0}) < 0)
+        job_answer(j, AUTH_BUSY);
     else
-        begin(d, JOB_ADMIN, m->id, &l, m->password, m->source);
+        begin(j);
     return 0;
 }
 
@@ -248,8 +316,9 @@ int authd_new(struct ev_loop *loop, struct conf *conf, struct db *db, int fd,
     }
     *d = (struct authd){.loop = loop, .conf = conf, .db = db, .closed = closed, .arg = arg};
     list_init(&d->jobs);
-    d->accounts = throttle_new(&account_limits);
-    d->sources = throttle_new(&source_limits);
+    static const struct throttle_limits no_limits = {0}; /* set before each use */
+    d->accounts = throttle_new(&no_limits);
+    d->sources = throttle_new(&no_limits);
     if (d->accounts && d->sources && ev_timer_new(loop, run, d, &d->run) == 0 &&
         ev_timer_new(loop, authd_sweep_tokens, d, &d->sweep) == 0)
         r = ipc_channel_new(loop, fd, handlers, ARRAY_SIZE(handlers), on_closed, d, &d->channel);

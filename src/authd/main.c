@@ -85,10 +85,9 @@ static void on_config_changed(void *arg, const char *channel, const char *payloa
 
 static int check(void *arg, const struct conf *c, struct qvd_error *err)
 {
-    const struct auth_plugin *plugins[AUTH_PLUGINS_MAX];
-    size_t n;
+    struct auth_plugins plugins;
 
-    return auth_plugins_of(c, -1, plugins, &n, err);
+    return auth_plugins_of(c, -1, &plugins, err);
 }
 
 static must_check int start(struct program *p, struct qvd_error *err)

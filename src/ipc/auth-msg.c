@@ -5,6 +5,7 @@
 #define PASSWORD_MAX 1024
 #define TOKEN_MAX 512
 #define SOURCE_MAX 64
+#define FILE_NAME_MAX 1024
 #define PARAMS_MAX 12288
 #define HASH_MAX 512
 
@@ -20,12 +21,16 @@ static const struct ipc_field auth_verify_user_fields[] = {
     IPC_FIELD(struct auth_verify_user, login, IPC_STR, LOGIN_MAX),
     IPC_FIELD(struct auth_verify_user, password, IPC_STR, PASSWORD_MAX),
     IPC_FIELD(struct auth_verify_user, source, IPC_STR, SOURCE_MAX),
+    IPC_FIELD(struct auth_verify_user, file_name, IPC_STR, FILE_NAME_MAX),
+    IPC_FIELD(struct auth_verify_user, env, IPC_BYTES, AUTH_ENV_MAX),
 };
 static const struct ipc_field auth_verify_token_fields[] = {
     IPC_FIELD(struct auth_verify_token, id, IPC_U64, 0),
     IPC_FIELD(struct auth_verify_token, token, IPC_STR, TOKEN_MAX),
     IPC_FIELD(struct auth_verify_token, vm_id, IPC_U64, INT64_MAX),
     IPC_FIELD(struct auth_verify_token, source, IPC_STR, SOURCE_MAX),
+    IPC_FIELD(struct auth_verify_token, file_name, IPC_STR, FILE_NAME_MAX),
+    IPC_FIELD(struct auth_verify_token, env, IPC_BYTES, AUTH_ENV_MAX),
 };
 static const struct ipc_field auth_user_fields[] = {
     IPC_FIELD(struct auth_user, id, IPC_U64, 0),
@@ -83,3 +88,13 @@ MESSAGE(auth_verify_admin, 105);
 MESSAGE(auth_admin, 106);
 MESSAGE(auth_hash, 107);
 MESSAGE(auth_hashed, 108);
+
+bool auth_env_valid(struct ipc_bytes env)
+{
+    const char *p = env.data;
+    size_t nuls = 0;
+
+    for (size_t i = 0; i < env.len; i++)
+        nuls += p[i] == 0;
+    return nuls % 2 == 0 && (env.len == 0 || p[env.len - 1] == 0);
+}

@@ -22,14 +22,22 @@ struct auth_verify_user {
     uint64_t id;
     const char *login;
     const char *password;
-    const char *source; /* the client's address, for throttling */
+    const char *source;    /* the client's address, for throttling */
+    const char *file_name; /* of list_of_vm */
+    struct ipc_bytes env;  /* shared by the client, for plugins: "name NUL value NUL" */
 };
+#define AUTH_ENV_MAX 4096 /* bytes of env */
+/* Whether it has that shape. */
+bool auth_env_valid(struct ipc_bytes env);
+
 /* A user's bearer token, decoded from base64. vm_id: 0, or the VM it is used for. */
 struct auth_verify_token {
     uint64_t id;
     const char *token;
     uint64_t vm_id;
     const char *source;
+    const char *file_name;
+    struct ipc_bytes env;
 };
 /* Who he is. params: JSON object of the plugins' parameters for the VMA (may be "{}"). token_vm_id:
  * the VM that the token is bound to, 0: any of his. */

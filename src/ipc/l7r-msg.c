@@ -96,6 +96,7 @@ static const struct ipc_field l7r_request_fields[] = {
     ROW(l7r_request, file_name, IPC_STR, 1024),
     ROW(l7r_request, tls_ms, IPC_U32, 0),
     ROW(l7r_request, params, IPC_BYTES, L7R_PARAMS_MAX),
+    ROW(l7r_request, env, IPC_BYTES, L7R_ENV_MAX),
 };
 static const struct ipc_field l7r_here_fields[] = {ROW(l7r_here, conn, IPC_U64, 0)};
 static const struct ipc_field l7r_gone_fields[] = {ROW(l7r_gone, conn, IPC_U64, 0)};

@@ -19,6 +19,7 @@
 #define L7R_PROXIES_MAX 4096              /* text of l7r.trusted_proxies */
 #define L7R_SETTINGS_MAX (1024 * 1024)
 #define L7R_BODY_MAX 8000 /* of one l7r_answer; longer bodies come in several */
+#define L7R_ENV_MAX 4096  /* AUTH_ENV_MAX */
 #define L7R_PARAMS_MAX 8000
 #define L7R_RESYNC_MAX 1000 /* sessions in one l7r_resync */
 
@@ -136,6 +137,7 @@ struct l7r_request {
     const char *file_name; /* of list_of_vm */
     uint32_t tls_ms;       /* how long the handshake took */
     struct ipc_bytes params;
+    struct ipc_bytes env; /* Auth-<hex> headers, decoded: "name NUL value NUL" */
 };
 /* The client is still there (answer to l7r_still_there). */
 struct l7r_here {

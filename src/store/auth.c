@@ -54,9 +54,9 @@ struct db_request *store_auth_user(struct db *db, const char *tenant, const char
                                    store_account_fn *fn, void *arg)
 {
     return account(db,
-                   "SELECT u.id, u.tenant_id, u.blocked OR t.blocked, u.login, u.password"
-                   "  FROM users u JOIN tenants t ON t.id = u.tenant_id"
-                   " WHERE t.name = $1 AND u.login = $2",
+                   "SELECT u.id, t.id, u.blocked OR t.blocked, u.login, u.password"
+                   "  FROM tenants t LEFT JOIN users u ON u.tenant_id = t.id AND u.login = $2"
+                   " WHERE t.name = $1 AND t.id > 0",
                    tenant, login, fn, arg);
 }
 

@@ -12,8 +12,8 @@
 
 /* An account as the database has it. */
 struct store_account {
-    int64_t id; /* 0: there is none */
-    int64_t tenant_id;
+    int64_t id;           /* 0: there is none */
+    int64_t tenant_id;    /* known also when a user is not; 0: no such tenant */
     bool blocked;         /* it, or its tenant */
     const char *login;    /* as stored */
     const char *password; /* hash; NULL: none */

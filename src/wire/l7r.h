@@ -34,6 +34,7 @@
 #define WIRE_L7R_ENDED "qvd.client.ended"
 /* The name is followed by the hex of the variable's name; the value is base64. */
 #define WIRE_L7R_ENV_PREFIX "Auth-"
+#define L7R_ENV_NAME_MAX 128 /* bytes of a name */
 
 /* Texts of 102s, in their order. */
 #define WIRE_L7R_TEXT_SESSION "Session acquired"

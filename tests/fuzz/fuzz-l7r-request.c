@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ipc/auth-msg.h"
 #include "l7r/worker/worker-internal.h"
 
 static void check(const struct l7r_request *q)
@@ -23,6 +24,8 @@ static void check(const struct l7r_request *q)
         nuls += p[i] == 0;
     /* The broker closes the channel of a worker that sends half a pair. */
     if (nuls % 2 != 0 || (q->params.len && p[q->params.len - 1] != 0))
+        abort();
+    if (!auth_env_valid(q->env))
         abort();
 }
 

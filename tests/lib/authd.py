@@ -10,10 +10,12 @@ import time
 OK, DENIED, BUSY, UNAVAILABLE, THROTTLED = range(5)
 VERSION = 1
 
-# type -> (name, fields): u64, i64, u32, bool, str (src/ipc/auth-msg.h, src/ipc/codec.h)
+# type -> (name, fields): u64, i64, u32, bool, str, bytes (src/ipc/auth-msg.h, src/ipc/codec.h)
 MESSAGES = {
-    100: ('verify_user', ('id:u64', 'login:str', 'password:str', 'source:str')),
-    101: ('verify_token', ('id:u64', 'token:str', 'vm_id:u64', 'source:str')),
+    100: ('verify_user', ('id:u64', 'login:str', 'password:str', 'source:str',
+                          'file_name:str', 'env:bytes')),
+    101: ('verify_token', ('id:u64', 'token:str', 'vm_id:u64', 'source:str',
+                           'file_name:str', 'env:bytes')),
     102: ('user', ('id:u64', 'status:u32', 'user_id:u64', 'tenant_id:i64', 'login:str',
                    'params:str', 'token_vm_id:u64')),
     103: ('make_token', ('id:u64', 'user_id:u64', 'vm_id:u64', 'ttl:u32', 'multi_use:bool',
@@ -36,6 +38,8 @@ def encode(name, values):
         if kind == 'str':
             raw = values.get(key, '').encode()
             data += struct.pack('<I', len(raw)) + raw + b'\0'
+        elif kind == 'bytes':
+            data += struct.pack('<I', len(values.get(key, b''))) + values.get(key, b'')
         else:
             data += struct.pack(NUMBERS[kind], int(values.get(key, 0)))
     return data

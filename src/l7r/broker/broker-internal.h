@@ -108,6 +108,8 @@ struct session {
     bool store_auth;
     char *params; /* "key NUL value NUL" */
     size_t params_len;
+    char *env, *file_name; /* for plugins, until SESSION_AUTH is over */
+    size_t env_len;
 
     /* The user. */
     uint64_t user_id, token_vm_id;
@@ -178,6 +180,8 @@ void session_progress(struct session *s, const char *text);
 /* Names it by its id and VM, so that it is found. 0 or -ENOMEM. */
 must_check int session_register(struct session *s);
 void session_unregister(struct session *s);
+/* What its client shared is of no more use. */
+void session_forget_env(struct session *s);
 /* Looks at its VM's row; what is found comes to session_looked() (watch.c). */
 void session_look(struct session *s);
 /* "[s:7 u:12 vm:42]". dst of BROKER_ID_PREFIX_MAX. Returns dst. */

@@ -113,6 +113,15 @@ static must_check int take_request(struct session *s, const struct l7r_request *
     if (m->params.len)
         memcpy(s->params, p, m->params.len);
     s->params_len = m->params.len;
+    if (!auth_env_valid(m->env))
+        return -EBADMSG;
+    s->file_name = strdup(m->file_name);
+    s->env = malloc(m->env.len + 1);
+    if (!s->file_name || !s->env)
+        return -ENOMEM;
+    if (m->env.len)
+        memcpy(s->env, m->env.data, m->env.len);
+    s->env_len = m->env.len;
     return 0;
 }
 

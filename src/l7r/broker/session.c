@@ -309,6 +309,16 @@ static void wipe(char **text)
     *text = NULL;
 }
 
+void session_forget_env(struct session *s)
+{
+    if (s->env)
+        explicit_bzero(s->env, s->env_len);
+    free(s->env);
+    free(s->file_name);
+    s->env = s->file_name = NULL;
+    s->env_len = 0;
+}
+
 static void session_free(void *arg)
 {
     struct session *s = arg;
@@ -328,6 +338,7 @@ static void session_free(void *arg)
     wipe(&s->x_start);
     explicit_bzero(s->slave_key, sizeof s->slave_key);
     explicit_bzero(s->vm_secret, sizeof s->vm_secret);
+    session_forget_env(s);
     free(s->params);
     free(s->user_params);
     wipe(&s->text);

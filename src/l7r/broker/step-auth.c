@@ -111,13 +111,32 @@ static bool remembered(struct session *s)
     return s->user_params != NULL;
 }
 
+static bool shares_too_much(const struct session *s)
+{
+    const struct conf *c = s->broker->conf;
+    int64_t nuls = 0;
+
+    for (size_t i = 0; i < s->env_len; i++)
+        nuls += s->env[i] == 0;
+    return nuls / 2 > conf_int(c, "l7r.auth.env.max") ||
+           (int64_t)s->env_len > conf_int(c, "l7r.auth.env.size");
+}
+
 enum session_event step_auth(struct session *s)
 {
-    struct auth_verify_user basic = {.login = s->login, .password = s->secret, .source = s->source};
-    struct auth_verify_token bearer = {.token = s->secret, .source = s->source};
+    const struct ipc_bytes env = {s->env, s->env_len};
+    struct auth_verify_user basic = {.login = s->login,
+                                     .password = s->secret,
+                                     .source = s->source,
+                                     .file_name = s->file_name,
+                                     .env = env};
+    struct auth_verify_token bearer = {
+        .token = s->secret, .source = s->source, .file_name = s->file_name, .env = env};
 
     if (s->credentials == L7R_NONE)
         return session_refuse(s, 401, "Unauthorized");
+    if (shares_too_much(s))
+        return session_refuse(s, 431, "The shared environment is too long");
     if (remembered(s))
         return authenticated(s);
     s->broker->counters.auth_attempts++;
@@ -127,6 +146,7 @@ enum session_event step_auth(struct session *s)
         s->auth_call = auth_client_verify_user(s->broker->auth, basic, answered, s);
     else
         s->auth_call = auth_client_verify_token(s->broker->auth, bearer, answered, s);
+    session_forget_env(s);
     if (!s->auth_call)
         return session_refuse(s, 401, "Unauthorized");
     return SESSION_EV_NONE;

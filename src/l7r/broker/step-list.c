@@ -20,11 +20,25 @@ static must_check char *format(const struct store_l7r_vm *vms, size_t n)
     return out ? wire_vm_list_format(out, n) : NULL;
 }
 
+/* A token for one VM shows only that one. */
+static const struct store_l7r_vm *only(const struct store_l7r_vm *vms, size_t *n, uint64_t id)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (vms[i].id == id) {
+            *n = 1;
+            return vms + i;
+        }
+    *n = 0;
+    return vms;
+}
+
 static void answered(void *arg, bool failed, const struct store_l7r_vm *vms, size_t n)
 {
     struct session *s = arg;
 
     s->call = NULL;
+    if (s->token_vm_id)
+        vms = only(vms, &n, s->token_vm_id);
     if (failed)
         session_event(s, session_refuse(s, 503, "The database cannot be reached. Retry later"));
     else

@@ -23,6 +23,8 @@ enum session_event step_token(struct session *s)
 {
     int64_t ttl_ms = conf_ms(s->broker->conf, "l7r.auth.token.expiration");
     struct auth_make_token q = {.user_id = s->user_id,
+                                /* One for a VM opens no other by way of another. */
+                                .vm_id = s->token_vm_id,
                                 .ttl = (uint32_t)(ttl_ms / 1000),
                                 .multi_use = true,
                                 .store_only = s->kind == L7R_AUTH,

@@ -43,6 +43,9 @@ void request_done(struct request_memory *m)
     wipe(&m->login);
     wipe(&m->secret);
     buf_done(&m->params);
+    if (m->env.len)
+        explicit_bzero(m->env.data, m->env.len);
+    buf_done(&m->env);
 }
 
 /* Credentials that cannot be are none: 401 as any other. */
@@ -87,6 +90,47 @@ static must_check int add_param(struct request_memory *m, const struct http_para
     return r < 0 ? r : buf_append(&m->params, p->value, strlen(p->value) + 1);
 }
 
+/* "Auth-<hex of the name>: <base64 of the value>" (auth-plugins 8). 0; -EINVAL: it is not of that
+ * kind; -ENOBUFS, -ENOMEM. */
+static must_check int read_variable(const struct http_header *h, struct buf *env)
+{
+    const char *hex = h->name + strlen(WIRE_L7R_ENV_PREFIX);
+    size_t n = strlen(hex), len = 0;
+    char name[L7R_ENV_NAME_MAX + 1];
+    _cleanup_(free_p) uint8_t *value = NULL;
+
+    if (n == 0 || n % 2 || n / 2 > L7R_ENV_NAME_MAX || hex_decode(hex, n, name, n / 2) < 0)
+        return -EINVAL;
+    name[n / 2] = 0;
+    if (strlen(name) != n / 2)
+        return -EINVAL;
+    int r = base64_decode(h->value, strlen(h->value), &value, &len);
+    if (r == 0 && strlen((const char *)value) != len)
+        r = -EINVAL;
+    if (r == 0)
+        r = buf_append(env, name, n / 2 + 1);
+    if (r == 0)
+        r = buf_append(env, value, len + 1);
+    if (value)
+        explicit_bzero(value, len);
+    return r;
+}
+
+/* What is of another shape is another header. false: too long, or no memory. */
+static bool read_env(const struct http_head *head, struct request_memory *m, struct l7r_request *q)
+{
+    for (size_t i = 0; i < head->n_headers; i++) {
+        const struct http_header *h = &head->headers[i];
+        if (!str_starts(h->name, WIRE_L7R_ENV_PREFIX))
+            continue;
+        int r = read_variable(h, &m->env);
+        if (r < 0 && r != -EINVAL)
+            return false;
+    }
+    q->env = (struct ipc_bytes){m->env.data, m->env.len};
+    return true;
+}
+
 /* In the order of l7r-protocol 4: upgrade, id, forbidden parameters. */
 static void read_connect(const struct http_head *head, struct request_memory *m,
                          struct l7r_request *q)
@@ -121,6 +165,7 @@ int request_read(const struct http_head *head, struct request_memory *m, struct 
     memset(m, 0, sizeof *m);
     memset(q, 0, sizeof *q);
     buf_init(&m->params, L7R_PARAMS_MAX);
+    buf_init(&m->env, L7R_ENV_MAX);
     if (http_target_parse(head->target, &m->target) < 0) {
         *ret_why = "The request's target is malformed";
         return 400;
@@ -133,6 +178,10 @@ int request_read(const struct http_head *head, struct request_memory *m, struct 
     if (strcmp(head->method, "GET") != 0) {
         *ret_why = "Only GET is possible here";
         return 405;
+    }
+    if (!read_env(head, m, q)) {
+        *ret_why = "The shared environment is too long";
+        return 431;
     }
     const char *id = http_target_get(m->target, "id");
     const char *agent = http_head_get(head, "User-Agent");

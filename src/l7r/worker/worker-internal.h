@@ -122,7 +122,7 @@ void client_broker_lost(struct client *c);
 struct request_memory {
     struct http_target *target;
     char *login, *secret;
-    struct buf params;
+    struct buf params, env;
 };
 must_check int request_read(const struct http_head *head, struct request_memory *m,
                             struct l7r_request *q, const char **ret_why);

@@ -171,6 +171,56 @@ static void parameters_have_a_limit(void **state)
     }
 }
 
+/* auth-plugins 8: Auth-<hex of the name>: base64 of the value. */
+static void the_shared_environment(void **state)
+{
+    assert_int_equal(read_text("GET /qvd/list_of_vm HTTP/1.1\r\n"
+                               "Auth-4c414e47: ZXNfRVM=\r\n" /* LANG es_ES */
+                               "Auth-58: \r\n"               /* X, empty */
+                               "Auth-5A5a: YSBi\r\n"         /* ZZ "a b" */
+                               "\r\n"),
+                     0);
+    assert_int_equal(q.env.len, 5 + 6 + 2 + 1 + 3 + 4);
+    assert_memory_equal(q.env.data, "LANG\0es_ES\0X\0\0ZZ\0a b\0", q.env.len);
+}
+
+/* Prefix in its case, hex in pairs, base64, no NUL: what is otherwise is another header. */
+static void headers_that_share_nothing(void **state)
+{
+    assert_int_equal(read_text("GET /qvd/ping HTTP/1.1\r\n"
+                               "auth-4c: YQ==\r\n"
+                               "Auth-4: YQ==\r\n"
+                               "Auth-4g: YQ==\r\n"
+                               "Auth-00: YQ==\r\n"
+                               "Auth-4c: Y\r\n"
+                               "Auth-4d: YQBi\r\n" /* a NUL b */
+                               "Auth-: YQ==\r\n"
+                               "\r\n"),
+                     0);
+    assert_int_equal(q.env.len, 0);
+}
+
+static void a_shared_environment_has_a_limit(void **state)
+{
+    char text[9000];
+
+    /* Name X, its NUL and the value's: 4,093 bytes of value fit, 4,094 do not. */
+    for (size_t over = 0; over < 2; over++) {
+        size_t n = 0, bytes = L7R_ENV_MAX - 3 + over;
+        n += (size_t)snprintf(text, sizeof text, "GET /qvd/ping HTTP/1.1\r\nAuth-58: ");
+        for (size_t i = 0; i < bytes / 3; i++)
+            n += (size_t)snprintf(text + n, sizeof text - n, "YWFh");
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s\r\n\r\n",
+                              bytes % 3 == 1   ? "YQ=="
+                              : bytes % 3 == 2 ? "YWE="
+                                               : "");
+        assert_int_equal(read_text(text), over ? 431 : 0);
+        assert_int_equal(over || q.env.len == L7R_ENV_MAX, 1);
+        forget(NULL);
+    }
+    assert_int_equal(read_text("GET / HTTP/1.1\r\n\r\n"), 404);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -180,6 +230,9 @@ int main(void)
         cmocka_unit_test_teardown(flaws_come_in_their_order, forget),
         cmocka_unit_test_teardown(parameters_are_decoded_in_their_order, forget),
         cmocka_unit_test_teardown(parameters_have_a_limit, forget),
+        cmocka_unit_test_teardown(a_shared_environment_has_a_limit, forget),
+        cmocka_unit_test_teardown(headers_that_share_nothing, forget),
+        cmocka_unit_test_teardown(the_shared_environment, forget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
