@@ -4,6 +4,8 @@
 /* What the files of the broker share: itself, its workers, and the sessions (one for each request,
  * from its first message to its last statement). */
 
+#include <netinet/in.h>
+
 #include "base/list.h"
 #include "base/map.h"
 #include "conf/conf.h"
@@ -101,10 +103,11 @@ struct session {
     /* The request. */
     enum l7r_credentials credentials;
     char *login, *secret; /* until SESSION_AUTH is over */
-    char source[65], client[257];
+    char source[65];
+    char *client; /* until it is connected */
     uint64_t vm_id;
     uint32_t flaw;
-    char flaw_text[200];
+    char *flaw_text; /* likewise */
     bool store_auth;
     char *params; /* "key NUL value NUL" */
     size_t params_len;
@@ -125,7 +128,7 @@ struct session {
     bool relayed; /* the worker has it */
     bool unsure;  /* its claim may have been made */
     char slave_key[65];
-    char address[64];
+    char address[INET_ADDRSTRLEN];
     uint16_t vma_port, x_port;
     uint8_t vm_secret[32];
     char *x_start; /* body of the call */
@@ -136,14 +139,14 @@ struct session {
     struct store_call *call, *look;
     uint64_t auth_call;
     struct rpc_request *rpc;
-    struct ev_timer *limit, *retry;
+    struct ev_timer *limit, *retry; /* NULL while it is connected */
 
     /* The answer. */
     bool answered, authenticated;
     uint32_t status, retry_after;
     char *text;       /* the body */
     const char *type; /* its content type */
-    char reason[257]; /* why it ended, for the log and the row */
+    char *reason;     /* why it ended, for the log and the row; NULL: not told */
 
     int64_t began, step_began, connected, ended; /* clock_ms(); 0: not yet */
     struct store_phases phases;
@@ -177,6 +180,10 @@ enum session_event session_answer(struct session *s, const char *type, char *bod
 /* Sends the answer if there is one and somebody who waits for it. */
 void session_send_answer(struct session *s);
 void session_progress(struct session *s, const char *text);
+/* Why it ends; the first word stays. */
+void session_set_reason(struct session *s, const char *reason);
+/* It is connected: all that only its way there needed is given back. */
+void session_slim(struct session *s);
 /* Names it by its id and VM, so that it is found. 0 or -ENOMEM. */
 must_check int session_register(struct session *s);
 void session_unregister(struct session *s);

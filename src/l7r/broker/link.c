@@ -96,10 +96,10 @@ static must_check int take_request(struct session *s, const struct l7r_request *
         nuls += p[i] == 0;
     if (nuls % 2 != 0 || (m->params.len && p[m->params.len - 1] != 0))
         return -EBADMSG;
-    if (str_copy(s->source, sizeof s->source, m->source) < 0 ||
-        str_copy(s->client, sizeof s->client, m->client) < 0)
+    if (str_copy(s->source, sizeof s->source, m->source) < 0)
         return -EBADMSG;
-    (void)snprintf(s->flaw_text, sizeof s->flaw_text, "%.190s", m->flaw_text);
+    s->client = strdup(m->client);
+    s->flaw_text = str_printf("%.190s", m->flaw_text);
     s->credentials = (enum l7r_credentials)m->credentials;
     s->vm_id = m->vm_id;
     s->flaw = m->flaw;
@@ -108,7 +108,7 @@ static must_check int take_request(struct session *s, const struct l7r_request *
     s->login = strdup(m->login);
     s->secret = strdup(m->secret);
     s->params = malloc(m->params.len + 1);
-    if (!s->login || !s->secret || !s->params)
+    if (!s->client || !s->flaw_text || !s->login || !s->secret || !s->params)
         return -ENOMEM;
     if (m->params.len)
         memcpy(s->params, p, m->params.len);
@@ -204,8 +204,7 @@ static int on_closed(void *owner, const void *msg, int *fd)
     s->bytes_in = m->bytes_in;
     s->bytes_out = m->bytes_out;
     s->phases.first_byte = m->first_byte_ms;
-    if (!s->reason[0])
-        (void)snprintf(s->reason, sizeof s->reason, "%s", m->reason);
+    session_set_reason(s, m->reason);
     if (s->step == SESSION_CONNECTED || s->step == SESSION_CUT)
         session_event(s, m->bytes_in || m->bytes_out ? SESSION_EV_ENDED : SESSION_EV_UNUSED);
     return 0;
@@ -231,8 +230,7 @@ static void orphan_sessions(struct link *l)
             continue;
         s->link = NULL;
         s->conn = 0;
-        if (!s->reason[0])
-            (void)snprintf(s->reason, sizeof s->reason, "its worker has ended");
+        session_set_reason(s, "its worker has ended");
         if (s->step == SESSION_CONNECTED || s->step == SESSION_CUT)
             session_event(s, SESSION_EV_ENDED);
         else

@@ -65,8 +65,7 @@ static enum session_event refuse(struct session *s, uint32_t status, uint32_t re
     if (!s->text && !s->answered) {
         set_answer(s, status, "text/plain", str_printf("%s\r\n", text));
         s->retry_after = retry_after;
-        if (!s->reason[0])
-            (void)snprintf(s->reason, sizeof s->reason, "%.250s", text);
+        session_set_reason(s, text);
     }
     return SESSION_EV_REFUSED;
 }
@@ -82,6 +81,12 @@ enum session_event session_refuse(struct session *s, uint32_t status, const char
     return refuse(s, status, status == 503 ? 5 : 0, text);
 }
 
+void session_set_reason(struct session *s, const char *reason)
+{
+    if (!s->reason)
+        s->reason = str_printf("%.250s", reason);
+}
+
 enum session_event session_unavailable(struct session *s, const char *fmt, ...)
 {
     char why[200], text[400];
@@ -90,8 +95,7 @@ enum session_event session_unavailable(struct session *s, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
-    if (!s->reason[0])
-        (void)snprintf(s->reason, sizeof s->reason, "%s", why);
+    session_set_reason(s, why);
     if (s->id)
         (void)snprintf(text, sizeof text,
                        "The requested virtual machine is not available: %s. Retry later"
@@ -197,16 +201,21 @@ static void limit_over(void *arg)
     session_event(s, SESSION_EV_LIMIT);
 }
 
-static void arm_limit(struct session *s)
+/* A session that cannot be limited (no memory) does not wait. */
+static must_check bool arm_limit(struct session *s)
 {
     const struct session_step_row *row = &session_steps[s->step];
 
-    if (row->kind == SESSION_WAITING)
+    if (row->kind == SESSION_WAITING) {
+        if (!s->limit && ev_timer_new(s->broker->loop, limit_over, s, &s->limit) < 0)
+            return false;
         ev_timer_arm(s->limit, row->setting
                                    ? (uint64_t)conf_ms(s->broker->conf, row->setting) * row->times
                                    : row->limit_ms);
-    else
+    } else if (s->limit) {
         ev_timer_disarm(s->limit);
+    }
+    return true;
 }
 
 /* What the step that is left has under way is of no more use; only UNCLAIM waits for it. */
@@ -218,10 +227,12 @@ static void drop_calls(struct session *s)
     s->auth_call = 0;
     s->rpc = rpc_request_cancel(s->rpc);
     s->io = ev_io_free(s->io);
-    ev_timer_disarm(s->retry);
+    if (s->retry)
+        ev_timer_disarm(s->retry);
 }
 
-static void set_step(struct session *s, enum session_step step)
+/* False: the limit of the step is over already. */
+static must_check bool set_step(struct session *s, enum session_step step)
 {
     if (step != SESSION_UNCLAIM)
         drop_calls(s);
@@ -229,13 +240,14 @@ static void set_step(struct session *s, enum session_step step)
         step_stopping_left(s);
     s->step = step;
     s->step_began = clock_ms();
-    arm_limit(s);
+    bool limited = arm_limit(s);
     if (session_steps[step].progress)
         session_progress(s, session_steps[step].progress);
     /* From here on nobody tries to serve the client any more. */
     if (step == SESSION_GONE || step == SESSION_CLOSE || step == SESSION_RESET ||
         step == SESSION_UNCLAIM)
         session_send_answer(s);
+    return limited;
 }
 
 void session_event(struct session *s, enum session_event event)
@@ -262,9 +274,9 @@ void session_event(struct session *s, enum session_event event)
                   next == s->step ? "stays" : session_step_to_string(next));
         if (next == s->step)
             break;
-        set_step(s, next);
+        bool limited = set_step(s, next);
         s->pending = SESSION_EV_NONE;
-        event = enter[next](s);
+        event = limited ? enter[next](s) : SESSION_EV_LIMIT;
         if (event == SESSION_EV_NONE)
             event = s->pending;
     }
@@ -274,8 +286,7 @@ void session_event(struct session *s, enum session_event event)
 
 void session_abort(struct session *s, const char *reason)
 {
-    if (!s->reason[0])
-        (void)snprintf(s->reason, sizeof s->reason, "%s", reason);
+    session_set_reason(s, reason);
     if (s->step == SESSION_GONE)
         return;
     if (s->step == SESSION_STOPPING || s->step < SESSION_CLAIM)
@@ -319,6 +330,24 @@ void session_forget_env(struct session *s)
     s->env_len = 0;
 }
 
+void session_slim(struct session *s)
+{
+    session_forget_env(s);
+    s->limit = ev_timer_free(s->limit);
+    s->retry = ev_timer_free(s->retry);
+    wipe(&s->login);
+    wipe(&s->secret);
+    wipe(&s->x_start);
+    wipe(&s->text);
+    explicit_bzero(s->slave_key, sizeof s->slave_key);
+    free(s->client);
+    free(s->flaw_text);
+    free(s->params);
+    free(s->user_params);
+    s->client = s->flaw_text = s->params = s->user_params = NULL;
+    s->params_len = 0;
+}
+
 static void session_free(void *arg)
 {
     struct session *s = arg;
@@ -330,18 +359,10 @@ static void session_free(void *arg)
     session_unregister(s);
     list_remove(&s->node);
     list_remove(&s->stop_node);
-    s->limit = ev_timer_free(s->limit);
-    s->retry = ev_timer_free(s->retry);
     s->fd = fd_close(s->fd);
-    wipe(&s->login);
-    wipe(&s->secret);
-    wipe(&s->x_start);
-    explicit_bzero(s->slave_key, sizeof s->slave_key);
+    session_slim(s);
+    free(s->reason);
     explicit_bzero(s->vm_secret, sizeof s->vm_secret);
-    session_forget_env(s);
-    free(s->params);
-    free(s->user_params);
-    wipe(&s->text);
     free(s);
     broker_end_if_idle(b);
 }

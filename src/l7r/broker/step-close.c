@@ -25,7 +25,7 @@ static void tell(const struct session *s)
 
     log_info("%s session ended: %s; %.1f s connected, %llu bytes in, %llu out; tls %s, auth %s,"
              " claim %s, start %s, x_start %s, dial %s, first byte %s ms; host %llu, from %s",
-             session_prefix(s, prefix), s->reason[0] ? s->reason : "closed",
+             session_prefix(s, prefix), s->reason ? s->reason : "closed",
              (double)connected_ms(s) / 1000, (unsigned long long)s->bytes_in,
              (unsigned long long)s->bytes_out, ms_text(p->tls, t[0]), ms_text(p->auth, t[1]),
              ms_text(p->claim, t[2]), ms_text(p->start, t[3]), ms_text(p->x_start, t[4]),
@@ -73,7 +73,7 @@ enum session_event step_close(struct session *s)
 {
     struct broker *b = s->broker;
     struct store_close_query q = {.session = s->id,
-                                  .reason = s->reason[0] ? s->reason : "closed",
+                                  .reason = s->reason ? s->reason : "closed",
                                   .bytes_in = s->bytes_in,
                                   .bytes_out = s->bytes_out,
                                   .phases = s->phases};

@@ -17,6 +17,10 @@ enum session_event step_connected(struct session *s)
         return SESSION_EV_UNUSED;
     s->fd = fd_close(s->fd);
     s->relayed = s->answered = true;
+    /* The connection is the relay's now, whose end the worker tells by the session. */
+    link_forget(s->link, s->conn);
+    s->conn = 0;
+    session_slim(s);
     store_tell_api(s->broker->db, "vm", (int64_t)s->vm_id);
     log_info("%s connected after %lld ms", session_prefix(s, prefix),
              (long long)(s->connected - s->began));
@@ -25,7 +29,7 @@ enum session_event step_connected(struct session *s)
 
 enum session_event step_cut(struct session *s)
 {
-    struct l7r_cut m = {.session = s->id, .reason = s->reason};
+    struct l7r_cut m = {.session = s->id, .reason = s->reason ? s->reason : ""};
 
     if (!s->link)
         return SESSION_EV_ENDED;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* Sessions: the 101, the relay, its counters, and the report of its end, kept until the broker has
  * written it. */
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -30,7 +31,22 @@ static void relay_free(void *arg)
     ev_deferred_cancel(&r->reap);
     r->stream = stream_relay_free(r->stream);
     list_remove(&r->node);
+    free(r->reason);
     free(r);
+}
+
+static void set_reason(struct relay *r, const char *fmt, ...) printf_like(2, 3);
+static void set_reason(struct relay *r, const char *fmt, ...)
+{
+    char text[257];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    free(r->reason);
+    r->reason = strdup(text);
+    r->report.reason = r->reason ? r->reason : "out of memory";
 }
 
 static void ended(struct relay *r, const struct stream_relay_stats *stats)
@@ -44,7 +60,6 @@ static void ended(struct relay *r, const struct stream_relay_stats *stats)
         if (stats->first_us[STREAM_B])
             r->report.first_byte_ms = (stats->first_us[STREAM_B] - r->began_us) / 1000;
     }
-    r->report.reason = r->reason;
     source_leave(w, r->source);
     r->source = NULL;
     w->n_conns--;
@@ -68,10 +83,9 @@ static void done(void *owner, const struct stream_relay_stats *stats, const stru
 
     /* -ETIMEDOUT: the other side did not follow. */
     if (why->code && why->code != -ETIMEDOUT)
-        (void)snprintf(r->reason, sizeof r->reason, "%s", why->text);
+        set_reason(r, "%s", why->text);
     else
-        (void)snprintf(r->reason, sizeof r->reason, "closed by the %s",
-                       stats->ended == STREAM_A ? "client" : "desktop");
+        set_reason(r, "closed by the %s", stats->ended == STREAM_A ? "client" : "desktop");
     ended(r, stats);
     ev_defer(r->worker->loop, &r->reap);
 }
@@ -84,7 +98,7 @@ static must_check struct relay *relay_new(struct worker *w, const struct l7r_rel
         return NULL;
     r->worker = w;
     r->report = (struct l7r_closed){
-        .conn = m->conn, .session = m->session, .first_byte_ms = -1, .reason = r->reason};
+        .conn = m->conn, .session = m->session, .first_byte_ms = -1, .reason = ""};
     r->began_us = clock_us();
     ev_deferred_init(&r->reap, reap_stream, r);
     list_append(&w->relays, &r->node);
@@ -97,7 +111,7 @@ void relay_report_unused(struct worker *w, const struct l7r_relay *m)
 
     if (!r)
         return;
-    (void)snprintf(r->reason, sizeof r->reason, "the client had gone");
+    set_reason(r, "the client had gone");
     list_remove(&r->node);
     list_append(&w->reports, &r->node);
     send_report(r);
@@ -149,8 +163,7 @@ void relay_start(struct client *c, const struct l7r_relay *m, int fd)
     r->source = c->source;
     c->source = NULL;
     if (code < 0) {
-        (void)snprintf(r->reason, sizeof r->reason, "the relay could not start: %s",
-                       strerror(-code));
+        set_reason(r, "the relay could not start: %s", strerror(-code));
         ended(r, NULL);
     }
     client_free(c);

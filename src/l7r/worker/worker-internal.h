@@ -90,7 +90,7 @@ struct relay {
     struct stream_relay *stream;
     struct ev_deferred reap;
     int64_t began_us;
-    char reason[257];
+    char *reason; /* NULL: not told */
     struct l7r_closed report;
     bool reported;
 };
