@@ -54,8 +54,11 @@ static void report(const struct options *o, const struct meter *m)
 
 static void one_handshake(struct job *j, size_t number)
 {
-    struct flow f = net_connect(j->o, j->ctx, j->ticket);
+    /* A connection that fails makes its session useless to all others: each has a copy. */
+    SSL_SESSION *ticket = j->ticket ? SSL_SESSION_dup(j->ticket) : NULL;
+    struct flow f = net_connect(j->o, j->ctx, ticket);
 
+    SSL_SESSION_free(ticket);
     SSL_shutdown(f.ssl);
     /* Its end is seen when the server's is: no half-made connection is left behind. */
     shutdown(f.fd, SHUT_WR);
@@ -80,7 +83,7 @@ static SSL_SESSION *get_ticket(const struct options *o)
     SSL_CTX *ctx = net_context();
     char byte;
 
-    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT);
+    SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(ctx, keep_ticket);
     struct flow f = net_connect(o, ctx, NULL);
     struct timeval patience = {.tv_usec = 100000};
