@@ -79,7 +79,7 @@ int http_server_answer(struct http_server *c, int status, const char *type,
 
     if (!awaited(c))
         return -EPIPE;
-    if (c->head && c->head->close)
+    if ((c->head && c->head->close) || (c->half_closed && c->in.len == 0))
         c->close_after = true;
     if (len == 0 && !no_body) {
         snprintf(reason, sizeof reason, "%s\r\n", http_reason(status));

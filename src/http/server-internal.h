@@ -30,7 +30,7 @@ struct http_server {
     struct qvd_error why;
     enum server_state state;
     unsigned depth;
-    bool streamed, body_paused, close_after, served, told, freed;
+    bool streamed, body_paused, close_after, half_closed, served, told, freed;
 };
 
 void http_server_die(struct http_server *c, int code, const char *text);

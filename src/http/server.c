@@ -73,6 +73,23 @@ static void update_reading(struct http_server *c)
     stream_set_reading(c->stream, on);
 }
 
+static void gone(struct http_server *c, const struct qvd_error *why)
+{
+    bool waiting = c->state == SERVER_PENDING && c->ops->hangup;
+
+    if (c->state == SERVER_DEAD)
+        return;
+    if (!waiting) {
+        http_server_die(c, why->code, why->text);
+        return;
+    }
+    c->state = SERVER_DEAD;
+    c->why = *why;
+    ev_timer_disarm(c->timer);
+    c->told = true;
+    c->ops->hangup(c->owner);
+}
+
 /* --- a request's parts ------------------------------------------------------------------------ */
 
 static int64_t allowed_body(struct http_server *c)
@@ -94,6 +111,9 @@ static void give_request(struct http_server *c)
         }
     }
     c->ops->request(c->owner, c->head, body, c->body.len);
+    /* Also of a later request he decides whether anybody waits for it. */
+    if (!c->freed && c->half_closed && c->state == SERVER_PENDING && !c->ops->half_closed(c->owner))
+        gone(c, &(struct qvd_error){0, "the peer closed the connection"});
 }
 
 /* The head is there: is its body wanted? */
@@ -139,8 +159,11 @@ static void read_head(struct http_server *c)
         reject(c, 431, "The head of the request is too large.");
         return;
     }
-    if (n == 0)
+    if (n == 0) {
+        if (c->half_closed)
+            http_server_die(c, -ECONNRESET, "the peer closed the connection");
         return;
+    }
     c->head = http_head_free(c->head);
     int status = http_head_parse(HTTP_REQUEST, c->in.data, n, &c->head, &why);
     buf_consume(&c->in, n);
@@ -239,23 +262,6 @@ static void on_data(void *owner, const uint8_t *data, size_t len)
     process(c);
 }
 
-static void gone(struct http_server *c, const struct qvd_error *why)
-{
-    bool waiting = c->state == SERVER_PENDING && c->ops->hangup;
-
-    if (c->state == SERVER_DEAD)
-        return;
-    if (!waiting) {
-        http_server_die(c, why->code, why->text);
-        return;
-    }
-    c->state = SERVER_DEAD;
-    c->why = *why;
-    ev_timer_disarm(c->timer);
-    c->told = true;
-    c->ops->hangup(c->owner);
-}
-
 static void on_eof(void *owner)
 {
     struct http_server *c = owner;
@@ -263,6 +269,10 @@ static void on_eof(void *owner)
 
     if (c->state == SERVER_ANSWERING) {
         c->close_after = true; /* it may still be reading; if not, sending tells */
+        return;
+    }
+    if (c->state == SERVER_PENDING && c->ops->half_closed && c->ops->half_closed(c->owner)) {
+        c->half_closed = true;
         return;
     }
     if (c->state == SERVER_HEAD || c->state == SERVER_BODY)

@@ -25,6 +25,9 @@ struct http_server_ops {
     /* The peer has gone while its request waits for its answer; the owner frees the connection, now
      * or later. May be NULL: then closed(). */
     void (*hangup)(void *owner);
+    /* The peer sends no more while its request waits, but may still read: true: it gets its answer
+     * (and those to what it has sent behind), then the end. False or NULL: it has gone. */
+    bool (*half_closed)(void *owner);
     /* The connection is over; the owner frees it, now or later. why->code 0: in good order. */
     void (*closed)(void *owner, const struct qvd_error *why);
 };

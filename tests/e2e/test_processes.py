@@ -46,14 +46,15 @@ def loop(**more):
 # stream: a connection by unix socket (the database); tcp: a connection; listen: a listening socket.
 ROWS = [
     ('l7r master', r'/usr/lib/qvd/qvd-l7r$', 1, 'root', L7R, L7R, 0, 1, '/',
-     # Channels to broker and 2 workers; pidfds of these, authd and rpc. No connection.
-     loop(channel=3, pidfd=5, listen=2)),
+     # Channels to broker and 2 workers; pidfds of these, authd and rpc; the memory in which workers
+     # count connections. No connection.
+     loop(channel=3, pidfd=5, listen=2, memory=1)),
     ('l7r worker', r'/usr/lib/qvd/qvd-l7r-worker --user qvd-l7r$', 2, 'qvd-l7r', NONE, NONE, 2, 1,
      '/run/qvd/empty',
      # Master and broker; of the two workers one has the client and its desktop.
      [loop(channel=2, listen=1), loop(channel=2, listen=1, tcp=2)]),
     ('l7r broker', r'/usr/lib/qvd/qvd-l7r-broker --user qvd-broker$', 1, 'qvd-broker', NONE, NONE,
-     0, 1, '/',
+     2, 1, '/',
      # Master, 2 workers, authd, rpc; the database. No connection of a client or of a VM.
      loop(channel=5, stream=(1, 3))),
     ('authd', r'/usr/lib/qvd/qvd-authd', 2, 'qvd-auth', NONE, NONE, 2, 1, '/',
@@ -139,7 +140,7 @@ def describer(sockets):
         for pattern, name in ((r'/dev/null$', 'null'), (r'/dev/console$', 'log'),
                               (r'.*/log/qvd/[\w-]+\.log$', 'log'), (r'.*\.log$', 'log'),
                               (r'.*/lock$|.*\.lock$', 'lock'), (r'.*/hook$', 'hook'),
-                              (r'.*/overlayfs/\S+$', 'overlay')):
+                              (r'.*/overlayfs/\S+$', 'overlay'), (r'/memfd:qvd-', 'memory')):
             if re.match(pattern, link):
                 return name
         return link

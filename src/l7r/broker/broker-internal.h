@@ -153,6 +153,9 @@ struct session {
     uint64_t bytes_in, bytes_out;
 };
 
+/* rights.c: the user, no capability, a list of system calls. 0, or -errno, told. */
+must_check int broker_enter_sandbox(const char *user);
+
 /* broker.c */
 /* When it is stopping and the last session has gone. */
 void broker_end_if_idle(struct broker *b);

@@ -6,7 +6,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/sandbox.h"
 #include "base/str.h"
 #include "config.h"
 #include "ipc/log-msg.h"
@@ -362,18 +361,14 @@ static const char *options(int argc, char **argv, int *ret_status)
 int main(int argc, char **argv)
 {
     static struct broker broker;
-    struct qvd_error err = {0};
     int status;
     const char *user = options(argc, argv, &status);
 
     if (!user)
         return status;
     log_open("qvd-l7r-broker");
-    const struct sandbox_spec spec = {.user = user};
-    if (sandbox_enter(&spec, &err) < 0) {
-        log_error("%s", err.text);
+    if (broker_enter_sandbox(user) < 0)
         return 1;
-    }
     srand48((long)clock_us());
     int r = broker_init(&broker);
     if (r < 0) {

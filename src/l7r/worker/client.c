@@ -223,6 +223,14 @@ static void hangup(void *owner)
     client_free(owner);
 }
 
+/* Nothing is begun for somebody who may have gone; but an answer is kept from nobody. */
+static bool half_closed(void *owner)
+{
+    const struct client *c = owner;
+
+    return c->kind != L7R_CONNECT && c->kind != L7R_STOP_VM;
+}
+
 static void http_closed(void *owner, const struct qvd_error *why)
 {
     struct client *c = owner;
@@ -233,7 +241,7 @@ static void http_closed(void *owner, const struct qvd_error *why)
 }
 
 static const struct http_server_ops http_ops = {
-    .request = request, .hangup = hangup, .closed = http_closed};
+    .request = request, .hangup = hangup, .half_closed = half_closed, .closed = http_closed};
 
 /* Birth -----------------------------------------------------------------------------------------
  */

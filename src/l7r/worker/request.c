@@ -159,6 +159,15 @@ static bool is_true(const char *text)
     return text && strcmp(text, "0") != 0 && text[0];
 }
 
+static size_t given(const struct http_target *t, const char *key)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->n_params; i++)
+        n += strcmp(t->params[i].key, key) == 0;
+    return n;
+}
+
 int request_read(const struct http_head *head, struct request_memory *m, struct l7r_request *q,
                  const char **ret_why)
 {
@@ -182,6 +191,10 @@ int request_read(const struct http_head *head, struct request_memory *m, struct 
     if (!read_env(head, m, q)) {
         *ret_why = "The shared environment is too long";
         return 431;
+    }
+    if (given(m->target, "id") > 1) {
+        *ret_why = "The parameter id is given twice";
+        return 400;
     }
     const char *id = http_target_get(m->target, "id");
     const char *agent = http_head_get(head, "User-Agent");

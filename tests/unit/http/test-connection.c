@@ -24,6 +24,7 @@ struct raw {
     int hangups, closes, close_code;
     enum { ANSWER_NOW, ANSWER_LATER, ANSWER_UPGRADE, ANSWER_HEAD } mode;
     int64_t body_max;
+    bool reads_on; /* a half-closed peer gets its answer */
     struct stream *upgraded;
     struct buf raw_bytes;
 };
@@ -83,6 +84,11 @@ static void on_hangup(void *owner)
     ((struct raw *)owner)->hangups++;
 }
 
+static bool on_half_closed(void *owner)
+{
+    return ((struct raw *)owner)->reads_on;
+}
+
 static void on_closed(void *owner, const struct qvd_error *why)
 {
     struct raw *r = owner;
@@ -96,6 +102,7 @@ static const struct http_server_ops ops = {.request = on_request,
                                            .head = on_head,
                                            .body = on_body,
                                            .hangup = on_hangup,
+                                           .half_closed = on_half_closed,
                                            .closed = on_closed};
 
 static void raw_start(struct raw *r, const struct http_server_limits *limits)
@@ -321,6 +328,43 @@ static void test_hangup_while_waiting(void **state)
         turns(3);
         assert_int_equal(r.closes, 0);
         free(much);
+        raw_done(&r);
+    }
+}
+
+/* "printf ... | nc -N": the end of the requests comes before the first answer. */
+static void test_half_closed_peer(void **state)
+{
+    static const struct {
+        const char *sent;
+        bool reads_on;
+        const char *seen; /* requests */
+        int hangups, answers;
+    } rows[] = {
+        {"GET /a HTTP/1.1\r\n\r\n",                        true,  "GET /a ;",         0, 1},
+        {"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n", true,  "GET /a ;GET /b ;", 0, 2},
+        {"GET /a HTTP/1.1\r\n\r\nGET /b HTT",              true,  "GET /a ;",         0, 1},
+        {"GET /a HTTP/1.1\r\n\r\n",                        false, "GET /a ;",         1, 0},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct raw r = {.mode = ANSWER_LATER, .reads_on = rows[i].reads_on};
+        raw_start(&r, NULL);
+        raw_send(&r, rows[i].sent, 1000);
+        assert_int_equal(shutdown(r.fd, SHUT_WR), 0);
+        turns(4);
+        assert_int_equal(r.hangups, rows[i].hangups);
+        for (int n = 0; n < rows[i].answers; n++) {
+            assert_non_null(r.server);
+            assert_int_equal(http_server_answer_text(r.server, 200, n ? "second" : "first"), 0);
+            turns(4);
+        }
+        assert_string_equal(seen(&r), rows[i].seen);
+        const char *got = raw_got(&r);
+        assert_int_equal(strstr(got ? got : "", "first") != NULL, rows[i].answers > 0);
+        assert_int_equal(strstr(got ? got : "", "second") != NULL, rows[i].answers > 1);
+        if (rows[i].answers)
+            assert_string_equal(got + strlen(got) - 3, "EOF");
         raw_done(&r);
     }
 }
@@ -663,6 +707,7 @@ int main(void)
         cmocka_unit_test(test_interim_then_answer),
         cmocka_unit_test(test_answer_in_pieces),
         cmocka_unit_test(test_hangup_while_waiting),
+        cmocka_unit_test(test_half_closed_peer),
         cmocka_unit_test(test_upgrade_keeps_early_bytes),
         cmocka_unit_test(test_streamed_body),
         cmocka_unit_test(test_answer_from_the_head),
