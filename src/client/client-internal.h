@@ -24,6 +24,8 @@
 
 struct resolver;
 
+#define CLIENT_SHARED_MAX 32 /* variables for the authentication */
+
 /* What is wanted of the server next. */
 enum client_goal { GOAL_LIST, GOAL_STOP, GOAL_CONNECT, GOAL_ASK_END };
 
@@ -33,6 +35,7 @@ struct client_cert {
     int faults[TLS_FAULTS_MAX];
     size_t n_faults;
     char subject[256], issuer[256], not_before[32], not_after[32];
+    bool changed; /* another of this host was accepted before */
 };
 
 /* nxproxy and what belongs to it; all empty without a session. */
@@ -69,6 +72,10 @@ struct qvdclient {
     const struct qvdclient_callbacks *cb;
     void *arg;
     char *options[QVDCLIENT_OPTION_MAX];
+    struct client_shared {
+        char *name, *value;
+    } shared[CLIENT_SHARED_MAX];
+    size_t n_shared;
     enum qvdclient_state state;
     enum client_goal goal;
     struct ev_timer *timer;
@@ -104,6 +111,8 @@ struct qvdclient {
 const char *client_option(const struct qvdclient *c, enum qvdclient_option o); /* "" when unset */
 bool client_flag(const struct qvdclient *c, enum qvdclient_option o);
 void client_set_state(struct qvdclient *c, enum qvdclient_state state);
+void client_step(struct qvdclient *c, enum qvdclient_step done, const char *fmt, ...)
+    printf_like(3, 4);
 void client_debug(struct qvdclient *c, const char *fmt, ...) printf_like(2, 3);
 /* From anywhere: takes everything down; ended() follows when nxproxy has ended too. The first call
  * counts. */

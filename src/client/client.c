@@ -110,6 +110,41 @@ int qvdclient_set(struct qvdclient *c, enum qvdclient_option option, const char 
     return 0;
 }
 
+static void forget_shared(struct client_shared *v)
+{
+    explicit_bzero(v->value, strlen(v->value));
+    free(v->value);
+    free(v->name);
+}
+
+int qvdclient_share(struct qvdclient *c, const char *name, const char *value)
+{
+    size_t len = strlen(name), at = 0;
+
+    if (len == 0 || len > 64 ||
+        name[strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")] ||
+        (value && strlen(value) > 1024))
+        return -EINVAL;
+    while (at < c->n_shared && strcmp(c->shared[at].name, name) != 0)
+        at++;
+    if (at < c->n_shared) {
+        forget_shared(&c->shared[at]);
+        c->shared[at] = c->shared[--c->n_shared];
+    }
+    if (!value)
+        return 0;
+    if (c->n_shared == CLIENT_SHARED_MAX)
+        return -ENOSPC;
+    struct client_shared v = {strdup(name), strdup(value)};
+    if (!v.name || !v.value) {
+        free(v.name);
+        free(v.value);
+        return -ENOMEM;
+    }
+    c->shared[c->n_shared++] = v;
+    return 0;
+}
+
 /* --- states --------------------------------------------------------------------------------- */
 
 void client_set_state(struct qvdclient *c, enum qvdclient_state state)
@@ -148,6 +183,19 @@ void client_debug(struct qvdclient *c, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, args);
     va_end(args);
     c->cb->debug(c->arg, text);
+}
+
+void client_step(struct qvdclient *c, enum qvdclient_step done, const char *fmt, ...)
+{
+    char text[300];
+    va_list args;
+
+    if (!c->cb->step || client_over(c))
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    c->cb->step(c->arg, done, text);
 }
 
 void client_later(struct qvdclient *c, void (*fn)(struct qvdclient *c))
@@ -259,6 +307,8 @@ void qvdclient_free(struct qvdclient *c)
     wipe_password(c);
     for (int i = 0; i < QVDCLIENT_OPTION_MAX; i++)
         (void)qvdclient_set(c, i, NULL);
+    while (c->n_shared > 0)
+        forget_shared(&c->shared[--c->n_shared]);
     free(c->vms);
     free(c);
 }

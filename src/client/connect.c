@@ -2,6 +2,7 @@
 /* From a host's name to a connection whose other end is known to be the right one. A certificate
  * that has to be asked about costs the connection: the person may think as long as he likes, and
  * the next one must show the same. */
+#include <netinet/in.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -24,12 +25,31 @@ void client_disconnect(struct qvdclient *c)
     c->reused = false;
 }
 
+static void on_dialled(void *owner)
+{
+    struct qvdclient *c = owner;
+    char peer[STREAM_NAME_MAX];
+
+    client_step(c, QVDCLIENT_STEP_PORT, "%s", stream_peer_name(c->stream, peer));
+}
+
 static void on_open(void *owner)
 {
     struct qvdclient *c = owner;
     struct stream *s = TAKE_PTR(c->stream);
+    char peer[STREAM_NAME_MAX], subject[256];
 
     client_debug(c, "connected to %s, %s", c->host_port, stream_protocol(s));
+    if (!c->tls) {
+        client_step(c, QVDCLIENT_STEP_PORT, "%s", stream_peer_name(s, peer));
+    } else if (!c->cert.fingerprint[0]) {
+        client_step(c, QVDCLIENT_STEP_TLS, "%s", stream_protocol(s));
+        client_step(c, QVDCLIENT_STEP_CERTIFICATE, "%s",
+                    stream_peer_subject(s, subject, sizeof subject));
+    } else {
+        client_step(c, QVDCLIENT_STEP_CERTIFICATE, "accepted in spite of: %s",
+                    tls_fault_text(c->cert.faults[0]));
+    }
     if (http_client_new(c->loop, s, ANSWER_MAX, &client_http_ops, c, &c->http) < 0)
         client_end(c, QVDCLIENT_FAILED, "out of memory");
     else
@@ -66,13 +86,28 @@ static void keep_cert(struct qvdclient *c, const struct tls_peer *peer)
     memcpy(k->not_after, peer->not_after, sizeof k->not_after);
 }
 
+/* All that is wrong with it, in one line. */
 static void reject_cert(struct qvdclient *c)
 {
-    client_end(c, QVDCLIENT_CERTIFICATE, "the certificate of %s is not trusted: %s (sha256 %s)",
-               c->host_port, tls_fault_text(c->cert.faults[0]), c->cert.fingerprint);
+    const struct client_cert *k = &c->cert;
+    char faults[240] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < k->n_faults && len < sizeof faults; i++) {
+        const char *more = k->faults[i] == TLS_FAULT_EXPIRED   ? k->not_after
+                           : k->faults[i] == TLS_FAULT_NOT_YET ? k->not_before
+                                                               : "";
+        len += snprintf(faults + len, sizeof faults - len, "%s%s%s%s%s", i ? ", " : "",
+                        tls_fault_text(k->faults[i]), *more ? " (" : "", more, *more ? ")" : "");
+    }
+    if (k->changed && len < sizeof faults)
+        (void)snprintf(faults + len, sizeof faults - len,
+                       "%sit is another than the one that was accepted", len ? ", " : "");
+    client_end(c, QVDCLIENT_CERTIFICATE, "the certificate of %.100s is not trusted: %s (sha256 %s)",
+               c->host_port, faults, k->fingerprint);
 }
 
-static void ask_person(struct qvdclient *c, bool changed)
+static void ask_person(struct qvdclient *c)
 {
     const char *texts[TLS_FAULTS_MAX];
     struct qvdclient_certificate q = {.host = c->host_port,
@@ -81,7 +116,7 @@ static void ask_person(struct qvdclient *c, bool changed)
                                       .not_before = c->cert.not_before,
                                       .not_after = c->cert.not_after,
                                       .fingerprint = c->cert.fingerprint,
-                                      .changed = changed,
+                                      .changed = c->cert.changed,
                                       .n_faults = c->cert.n_faults,
                                       .faults = c->cert.faults,
                                       .fault_texts = texts};
@@ -99,6 +134,7 @@ static void on_verify(void *owner, const struct tls_peer *peer)
 {
     struct qvdclient *c = owner;
 
+    client_step(c, QVDCLIENT_STEP_TLS, "%s", stream_protocol(c->stream));
     keep_cert(c, peer);
     enum client_trust trust = client_trust_check(c, &c->cert);
     if (trust == TRUST_YES) {
@@ -108,7 +144,8 @@ static void on_verify(void *owner, const struct tls_peer *peer)
         return;
     }
     client_disconnect(c);
-    ask_person(c, trust == TRUST_CHANGED);
+    c->cert.changed = trust == TRUST_CHANGED;
+    ask_person(c);
 }
 
 void qvdclient_answer_certificate(struct qvdclient *c, enum qvdclient_answer answer)
@@ -131,11 +168,32 @@ void qvdclient_answer_certificate(struct qvdclient *c, enum qvdclient_answer ans
     client_later(c, client_connect);
 }
 
+/* --- without TLS ---------------------------------------------------------------------------------
+ */
+
+static bool is_private_v4(const uint8_t *a)
+{
+    return a[0] == 127 || a[0] == 10 || (a[0] == 172 && (a[1] & 0xf0) == 16) ||
+           (a[0] == 192 && a[1] == 168) || (a[0] == 169 && a[1] == 254);
+}
+
+/* A password in plain text stays on this machine or in its private network. */
+static bool may_be_plain(const struct sockaddr *addr)
+{
+    if (addr->sa_family == AF_INET)
+        return is_private_v4((const uint8_t *)&((const struct sockaddr_in *)addr)->sin_addr);
+    if (addr->sa_family != AF_INET6)
+        return false;
+    const struct in6_addr *a = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(a) || IN6_IS_ADDR_LINKLOCAL(a) || (a->s6_addr[0] & 0xfe) == 0xfc ||
+           (IN6_IS_ADDR_V4MAPPED(a) && is_private_v4(a->s6_addr + 12));
+}
+
 /* --- addresses ----------------------------------------------------------------------------------
  */
 
 static const struct stream_handlers handlers = {
-    .open = on_open, .verify = on_verify, .closed = on_closed};
+    .dialled = on_dialled, .open = on_open, .verify = on_verify, .closed = on_closed};
 
 static void try_next_address(struct qvdclient *c)
 {
@@ -147,6 +205,14 @@ static void try_next_address(struct qvdclient *c)
                                    .limit_ms = c->goal == GOAL_ASK_END ? ASK_END_MS : CONNECT_MS};
 
     c->next_address = a->ai_next;
+    c->cert = (struct client_cert){0};
+    if (!c->tls && !may_be_plain(a->ai_addr)) {
+        client_end(c, QVDCLIENT_USAGE,
+                   "%s is not in a private network: without TLS everybody on the way could read "
+                   "the password; leave --no-ssl (client.use_ssl = 0) out",
+                   c->host_port);
+        return;
+    }
     client_set_state(c, QVDCLIENT_CONNECTING);
     int r = stream_connect(c->loop, &target, &handlers, c, &c->stream);
     if (r < 0)
@@ -157,6 +223,7 @@ static void try_next_address(struct qvdclient *c)
 static void on_resolved(void *arg, struct addrinfo *list, const char *why)
 {
     struct qvdclient *c = arg;
+    unsigned n = 0;
 
     c->resolver = resolver_free(c->resolver);
     if (!list) {
@@ -165,25 +232,53 @@ static void on_resolved(void *arg, struct addrinfo *list, const char *why)
         return;
     }
     c->addresses = c->next_address = list;
+    for (const struct addrinfo *a = list; a; a = a->ai_next)
+        n++;
+    client_step(c, QVDCLIENT_STEP_NAME, "%u address%s", n, n == 1 ? "" : "es");
     try_next_address(c);
+}
+
+#define CA_DIRS_MAX 16
+
+/* "SYSTEM_DEFAULT" and nothing are where OpenSSL looks. */
+static const char *system_place(struct qvdclient *c, enum qvdclient_option o)
+{
+    const char *value = client_option(c, o);
+
+    return strcmp(value, "SYSTEM_DEFAULT") == 0 ? "" : value;
+}
+
+static const char *or_null(const char *s)
+{
+    return *s ? s : NULL;
 }
 
 static must_check int make_tls(struct qvdclient *c)
 {
     _cleanup_(free_p) char *home_dir = client_home_path(".qvd/certs");
-    const char *file = client_option(c, QVDCLIENT_CA_FILE),
-               *dir = client_option(c, QVDCLIENT_CA_DIR);
-    const char *files[] = {*file ? file : NULL, NULL};
-    const char *dirs[] = {*dir ? dir : home_dir, NULL};
-    const char *cert = client_option(c, QVDCLIENT_CERT_FILE);
-    const char *key = client_option(c, QVDCLIENT_KEY_FILE);
-    struct tls_client_spec spec = {.system = client_flag(c, QVDCLIENT_CA_SYSTEM),
-                                   .ca_files = files,
-                                   .ca_dirs = dirs,
-                                   .cert_file = *cert ? cert : NULL,
-                                   .key_file = *key ? key : NULL};
+    _cleanup_(free_p) char *path = strdup(system_place(c, QVDCLIENT_CA_SYSTEM_PATH));
+    const char *own_dir = client_option(c, QVDCLIENT_CA_DIR);
+    const char *system_file = system_place(c, QVDCLIENT_CA_SYSTEM_FILE);
+    const char *dirs[CA_DIRS_MAX + 2] = {*own_dir ? own_dir : home_dir};
+    const char *files[3] = {or_null(client_option(c, QVDCLIENT_CA_FILE))};
+    bool system = client_flag(c, QVDCLIENT_CA_SYSTEM), placed = *system_file || (path && *path);
+    size_t n_dirs = dirs[0] != NULL, n_files = files[0] != NULL;
+    char *rest = path, *dir;
     struct qvd_error err;
 
+    if (system && *system_file)
+        files[n_files++] = system_file;
+    while (system && rest && (dir = strsep(&rest, ":")) && n_dirs < CA_DIRS_MAX)
+        if (strcmp(dir, "SYSTEM_DEFAULT") == 0)
+            placed = false; /* both */
+        else if (*dir)
+            dirs[n_dirs++] = dir;
+    struct tls_client_spec spec = {.system = system && !placed,
+                                   .ca_files = files,
+                                   .ca_dirs = dirs,
+                                   .crl_file = or_null(client_option(c, QVDCLIENT_CRL_FILE)),
+                                   .cert_file = or_null(client_option(c, QVDCLIENT_CERT_FILE)),
+                                   .key_file = or_null(client_option(c, QVDCLIENT_KEY_FILE))};
     if (tls_client_new(&spec, &c->tls, &err) < 0) {
         client_end(c, QVDCLIENT_FAILED, "%s", err.text);
         return -EINVAL;

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <termios.h>
+#include <time.h>
 
 #include "base/ask.h"
 #include "base/str.h"
@@ -21,7 +23,21 @@ static void show_fingerprint(const char *hex)
     fputc('\n', stderr);
 }
 
-enum qvdclient_answer ask_certificate(const struct qvdclient_certificate *cert)
+/* What was typed before the faults could be read is no answer to them. A signal ends the pause; the
+ * question then ends too. */
+static void let_read(int64_t wait_ms)
+{
+    struct timespec pause = {wait_ms / 1000, wait_ms % 1000 * 1000000};
+
+    if (wait_ms <= 0)
+        return;
+    fprintf(stderr, "Read this first; you can answer in %lld s.\n",
+            (long long)(wait_ms + 999) / 1000);
+    (void)nanosleep(&pause, NULL);
+    (void)tcflush(STDIN_FILENO, TCIFLUSH);
+}
+
+enum qvdclient_answer ask_certificate(const struct qvdclient_certificate *cert, int64_t wait_ms)
 {
     if (cert->changed)
         fprintf(stderr,
@@ -34,6 +50,7 @@ enum qvdclient_answer ask_certificate(const struct qvdclient_certificate *cert)
     fprintf(stderr, "Subject: %s\nIssuer:  %s\nValid:   %s to %s\nSHA-256: ", cert->subject,
             cert->issuer, cert->not_before, cert->not_after);
     show_fingerprint(cert->fingerprint);
+    let_read(wait_ms);
     for (;;) {
         char *line = ask_text("Accept it? (no, once, always) ");
         enum qvdclient_answer answer = QVDCLIENT_REJECT;

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* Where qvdclient's settings come from: /etc/qvd/client.conf, ~/.qvd/client.conf, environment,
- * options, and what client.conf forces. */
+/* Where qvdclient's settings come from: client.conf (program-conf.c), environment, options. */
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "base/str.h"
 #include "client/program.h"
-#include "config.h"
 
 #define SECRET_MAX 1024
 
-enum { OPT_LONG = 256, OPT_JSON, OPT_PASSWORD_FILE, OPT_CONFIG, OPT_NO_SSL };
+enum { OPT_LONG = 256, OPT_JSON, OPT_PASSWORD_FILE, OPT_CONFIG, OPT_CHECK };
 
 /* A row an option. option: what it sets in the library, -1: handled below; flag: takes no value and
  * sets this one. */
@@ -67,8 +64,13 @@ static const struct row {
     {'c',               "cert",               "FILE",         QVDCLIENT_CERT_FILE,       NULL, NULL,             NULL,
      "show this certificate to the server"                                                                                                                                           },
     {'k',               "key",                "FILE",         QVDCLIENT_KEY_FILE,        NULL, NULL,             NULL,                        "its private key"                      },
-    {OPT_NO_SSL,        "no-ssl",             NULL,           QVDCLIENT_USE_SSL,         "0",  NULL,             "client.use_ssl",
-     "without TLS: everybody on the way can read along"                                                                                                                              },
+    {OPT_LONG,          "crl",                "FILE",         QVDCLIENT_CRL_FILE,        NULL, NULL,             NULL,
+     "lists of revoked certificates"                                                                                                                                                 },
+    {OPT_CHECK,         "check",              NULL,           -1,                        NULL, NULL,             NULL,
+     "test each step on the way to the desktop, and tell what to do"                                                                                                                 },
+    {OPT_LONG,          "ssl",                NULL,           QVDCLIENT_USE_SSL,         "1",  NULL,             NULL,                        "with TLS, which is the default"       },
+    {OPT_LONG,          "no-ssl",             NULL,           QVDCLIENT_USE_SSL,         "0",  NULL,             "client.use_ssl",
+     "without TLS: in a private network only"                                                                                                                                        },
     {OPT_CONFIG,        "config",             "FILE",         -1,                        NULL, NULL,             NULL,
      "settings, over /etc/qvd/client.conf and ~/.qvd/client.conf"                                                                                                                    },
     {'d',               "debug",              NULL,           -1,                        NULL, NULL,             NULL,                        "tell what happens"                    },
@@ -95,6 +97,8 @@ static must_check int set(struct program *p, const struct row *row, const char *
 {
     int r = qvdclient_set(p->client, row->option, value);
 
+    if (row->option == QVDCLIENT_USE_SSL)
+        p->plain = strcmp(value, "0") == 0;
     if (r == -EINVAL && row->option == QVDCLIENT_PASSWORD)
         fprintf(stderr, "qvdclient: %s: control characters in the password\n", where);
     else if (r == -EINVAL)
@@ -134,42 +138,9 @@ static const struct row *row_of(int option)
 /* --- settings and environment --------------------------------------------------------------------
  */
 
-static void warn(void *arg, const char *text)
-{
-    fprintf(stderr, "qvdclient: %s\n", text);
-}
-
-static char *home_file(const char *name)
-{
-    const char *home = getenv("HOME");
-
-    return home ? str_printf("%s/%s", home, name) : NULL;
-}
-
-static must_check int load_conf(struct program *p, const char *extra)
-{
-    _cleanup_(free_p) char *personal = home_file(".qvd/client.conf");
-    const char *files[] = {QVD_SYSCONFDIR "/client.conf", personal, extra};
-    struct qvd_error err;
-
-    p->conf = conf_new(warn, NULL);
-    if (!p->conf)
-        return -ENOMEM;
-    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-        int r = files[i] ? conf_load(p->conf, files[i], &err) : 0;
-        if (r < 0 && !(r == -ENOENT && files[i] != extra)) {
-            fprintf(stderr, "qvdclient: %s\n", err.text);
-            return r;
-        }
-    }
-    return 0;
-}
-
 static must_check int apply_conf(struct program *p)
 {
-    const char *dir = conf_str(p->conf, "path.ssl.ca.personal");
-    _cleanup_(free_p) char *in_home = str_starts(dir, "~/") ? home_file(dir + 2) : NULL;
-    int r = qvdclient_set(p->client, QVDCLIENT_CA_DIR, in_home ? in_home : dir);
+    int r = program_conf_apply(p);
 
     for (size_t i = 0; i < ARRAY_SIZE(rows) && r >= 0; i++)
         if (rows[i].key && conf_is_set(p->conf, rows[i].key))
@@ -177,14 +148,19 @@ static must_check int apply_conf(struct program *p)
                     rows[i].flag ? conf_bool(p->conf, rows[i].key) ? "1" : "0"
                                  : conf_str(p->conf, rows[i].key),
                     rows[i].key);
-    if (r >= 0 && conf_bool(p->conf, "client.ssl.use_cert")) {
-        r = set(p, row_of(QVDCLIENT_CERT_FILE), conf_str(p->conf, "client.ssl.cert_file"),
-                "client.ssl.cert_file");
-        if (r >= 0)
-            r = set(p, row_of(QVDCLIENT_KEY_FILE), conf_str(p->conf, "client.ssl.key_file"),
-                    "client.ssl.key_file");
-    }
     return r;
+}
+
+/* Does the administrator's word stand against it? Then the person is told. */
+static bool is_forced(const struct program *p, const struct row *row, const char *where)
+{
+    bool certificate = row->option == QVDCLIENT_INSECURE || row->option == QVDCLIENT_FINGERPRINT;
+
+    if (!program_forced(p, row->key) && !(certificate && program_certificates_forced(p)))
+        return false;
+    fprintf(stderr, "qvdclient: %s is ignored: your administrator has set %s for all\n", where,
+            certificate ? "which certificates may be accepted" : row->key);
+    return true;
 }
 
 static must_check int apply_env(struct program *p)
@@ -193,30 +169,13 @@ static must_check int apply_env(struct program *p)
 
     for (size_t i = 0; i < ARRAY_SIZE(rows) && r >= 0; i++) {
         char *value = rows[i].env ? getenv(rows[i].env) : NULL;
-        if (!value || !*value)
+        if (!value || !*value || is_forced(p, &rows[i], rows[i].env))
             continue;
         r = set(p, &rows[i], value, rows[i].env);
         if (rows[i].option == QVDCLIENT_PASSWORD || rows[i].option == QVDCLIENT_TOKEN) {
             explicit_bzero(value, strlen(value));
             unsetenv(rows[i].env);
         }
-    }
-    return r;
-}
-
-/* client.force.KEY: the person cannot change it. */
-static must_check int apply_forced(struct program *p)
-{
-    int r = 0;
-
-    for (size_t i = 0; i < ARRAY_SIZE(rows) && r >= 0; i++) {
-        char key[64];
-        if (!rows[i].key ||
-            str_format(key, sizeof key, "client.force.%s", rows[i].key + strlen("client.")) < 0)
-            continue;
-        const char *value = conf_custom(p->conf, -1, key);
-        if (value && *value)
-            r = set(p, &rows[i], value, key);
     }
     return r;
 }
@@ -239,13 +198,21 @@ static must_check int set_password(struct program *p, const struct row *row, cha
 
 static must_check int take_option(struct program *p, const struct row *row, char *value)
 {
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "--%s", row->name);
+    if (is_forced(p, row, name)) {
+        if (row->option == QVDCLIENT_PASSWORD)
+            explicit_bzero(value, strlen(value));
+        return 0;
+    }
     if (row->option == QVDCLIENT_PASSWORD)
         return set_password(p, row, value);
     if (row->option == QVDCLIENT_INSECURE)
         fprintf(stderr, "qvdclient: warning: any certificate is accepted; "
                         "someone in the middle could read your password\n");
     if (row->option >= 0) {
-        int r = set(p, row, row->flag ? row->flag : value, "option");
+        int r = set(p, row, row->flag ? row->flag : value, name);
         if (r >= 0 && row->option == QVDCLIENT_TOKEN)
             explicit_bzero(value, strlen(value));
         return r;
@@ -256,6 +223,7 @@ static must_check int take_option(struct program *p, const struct row *row, char
     p->json = p->json || row->letter == OPT_JSON;
     p->first = p->first || row->letter == 'o';
     p->debug = p->debug || row->letter == 'd';
+    p->check = p->check || row->letter == OPT_CHECK;
     return 0;
 }
 
@@ -350,15 +318,16 @@ int program_options(struct program *p, int argc, char **argv, int *ret_status)
 
     p->debug = debug && *debug;
     if (r >= 0)
-        r = load_conf(p, config_file);
+        r = program_conf_load(p, config_file);
     if (r >= 0)
         r = apply_conf(p);
     if (r >= 0)
         r = apply_env(p);
     if (r >= 0)
         r = walk(p, argc, argv, take_option);
-    if (r >= 0)
-        r = apply_forced(p);
+    if (r >= 0 && p->plain)
+        fprintf(stderr, "qvdclient: warning: without TLS everybody on the way can read the "
+                        "password and all that you type\n");
     *ret_status = QVDCLIENT_USAGE;
     return r < 0 ? r : 0;
 }

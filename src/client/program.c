@@ -3,6 +3,7 @@
 #include "client/program.h"
 
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +40,19 @@ static void catch_signals(struct qvdclient_loop *loop)
         sigaction(signals[i], &action, NULL);
 }
 
+void say(const struct program *p, const char *fmt, ...)
+{
+    char text[600];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    fprintf(stderr, "qvdclient: %s\n", text);
+    if (p->logs)
+        log_info("%s", text);
+}
+
 static void on_debug(void *arg, const char *text)
 {
     log_debug("%s", text);
@@ -49,15 +63,29 @@ static void on_state(void *arg, enum qvdclient_state state)
     struct program *p = arg;
 
     log_debug("%s", qvdclient_state_name(state));
+    if (p->steps && state >= QVDCLIENT_RESOLVING && state <= QVDCLIENT_STARTING_NX &&
+        state != QVDCLIENT_ASKING_CERTIFICATE && state != QVDCLIENT_CHOOSING)
+        say(p, "%s ...", qvdclient_state_name(state));
     if (state == QVDCLIENT_CONNECTED && p->lost) {
-        fprintf(stderr, "qvdclient: connected again\n");
+        say(p, "connected again");
         p->lost = false;
     }
 }
 
 static void on_progress(void *arg, const char *text)
 {
-    fprintf(stderr, "qvdclient: %s\n", text);
+    const struct program *p = arg;
+
+    say(p, "%s", text);
+}
+
+static void on_step(void *arg, enum qvdclient_step done, const char *detail)
+{
+    struct program *p = arg;
+
+    log_debug("step %d is done: %s", (int)done, detail);
+    if (p->check)
+        check_step(p, done, detail);
 }
 
 static void on_password(void *arg)
@@ -79,52 +107,76 @@ static void on_password(void *arg)
     free(line);
 }
 
-/* What client.ssl.allow_* says of a fault: may the person accept it? */
-static bool may_accept(const struct program *p, int fault)
-{
-    static const struct {
-        int fault;
-        const char *key;
-    } table[] = {
-        {2,    "client.ssl.allow_untrusted"    }, /* X509_V_ERR_*: no issuer */
-        {9,    "client.ssl.allow_not_yet_valid"},
-        {10,   "client.ssl.allow_expired"      },
-        {18,   "client.ssl.allow_untrusted"    }, /* self-signed */
-        {19,   "client.ssl.allow_untrusted"    }, /* self-signed in the chain */
-        {20,   "client.ssl.allow_untrusted"    }, /* no local issuer */
-        {21,   "client.ssl.allow_untrusted"    }, /* first cannot be verified */
-        {23,   "client.ssl.allow_revoked"      },
-        {27,   "client.ssl.allow_untrusted"    },
-        {1001, "client.ssl.allow_bad_host"     },
-    };
+/* What may be done about a fault, and what client.ssl.allow_* says of it. Numbers as in
+ * accepted_certs.json: X509_V_ERR_* and those of client.md 2.5. */
+static const struct fault {
+    int fault;
+    const char *key, *mend;
+} faults[] = {
+#define UNKNOWN "give --ca FILE with its authority"
+    {2,    "client.ssl.allow_untrusted",          UNKNOWN                                       },
+    {9,    "client.ssl.allow_not_yet_valid",      "look at the clock of this machine"           },
+    {10,   "client.ssl.allow_expired",
+                                                       "your administrator must renew it; look at the clock of this machine too"                  },
+    {18,   "client.ssl.allow_untrusted",          UNKNOWN                                       },
+    {19,   "client.ssl.allow_untrusted",          UNKNOWN                                       },
+    {20,   "client.ssl.allow_untrusted",          UNKNOWN                                       },
+    {21,   "client.ssl.allow_untrusted",          UNKNOWN                                       },
+    {23,   "client.ssl.allow_revoked",            "do not connect; tell your administrator"     },
+    {27,   "client.ssl.allow_untrusted",          UNKNOWN                                       },
+    {1001, "client.ssl.allow_bad_host",           "call the server by a name that is in it (-h)"},
+    {1002, "client.ssl.allow_insecure_sign_algo", "your administrator must make a new one"      },
+    {1003, "client.ssl.allow_weak_key",           "your administrator must make a new one"      },
+};
 
-    for (size_t i = 0; i < ARRAY_SIZE(table); i++)
-        if (table[i].fault == fault)
-            return conf_bool(p->conf, table[i].key);
-    return conf_bool(p->conf, "client.ssl.allow_unknown_error");
+static const struct fault *fault_of(int number)
+{
+    static const struct fault other = {0, "client.ssl.allow_unknown_error",
+                                       "ask your administrator"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(faults); i++)
+        if (faults[i].fault == number)
+            return &faults[i];
+    return &other;
+}
+
+/* Reads what may be accepted; NULL: all of it. */
+static const char *forbidden(const struct program *p, const struct qvdclient_certificate *cert)
+{
+    for (size_t i = 0; i < cert->n_faults; i++)
+        if (!conf_bool(p->conf, fault_of(cert->faults[i])->key))
+            return fault_of(cert->faults[i])->key;
+    return NULL;
 }
 
 static void on_certificate(void *arg, const struct qvdclient_certificate *cert)
 {
     struct program *p = arg;
-    bool allowed = true;
+    const char *key = forbidden(p, cert);
 
     if (signalled)
         return; /* the wake-up is on its way */
-    for (size_t i = 0; i < cert->n_faults; i++)
-        allowed = allowed && may_accept(p, cert->faults[i]);
-    if (!allowed) {
-        fprintf(stderr, "qvdclient: your settings (client.ssl.allow_*) do not let you accept it\n");
-        qvdclient_answer_certificate(p->client, QVDCLIENT_REJECT);
-    } else if (!ask_possible()) {
-        fprintf(stderr,
-                "qvdclient: to trust it give --ca FILE of its authority, or, having checked "
-                "it, --accept-fingerprint %s\n",
-                cert->fingerprint);
-        qvdclient_answer_certificate(p->client, QVDCLIENT_REJECT);
-    } else {
-        qvdclient_answer_certificate(p->client, ask_certificate(cert));
+    p->fault = cert->changed ? FAULT_CHANGED : cert->faults[0];
+    if (!key && !p->check && ask_possible()) {
+        qvdclient_answer_certificate(
+            p->client, ask_certificate(cert, conf_ms(p->conf, "client.ssl.error_timeout")));
+        return;
     }
+    if (key)
+        say(p, "%s = 0 does not let you accept it", key);
+    if (cert->changed)
+        say(p,
+            "%s shows ANOTHER certificate than the one that you accepted: someone may be "
+            "listening; ask your administrator",
+            cert->host);
+    for (size_t i = 0; i < cert->n_faults; i++)
+        say(p, "%s: %s", cert->fault_texts[i], fault_of(cert->faults[i])->mend);
+    if (!key && !cert->changed && p->fault != 23)
+        say(p,
+            "or, having compared it with what your administrator tells you: --accept-fingerprint "
+            "%s",
+            cert->fingerprint);
+    qvdclient_answer_certificate(p->client, QVDCLIENT_REJECT);
 }
 
 static void on_vms(void *arg, const struct qvdclient_vm *vms, size_t n)
@@ -135,21 +187,19 @@ static void on_vms(void *arg, const struct qvdclient_vm *vms, size_t n)
     if (signalled)
         return;
     if (p->list) {
-        show_vms(vms, n, p->json);
+        if (!p->check)
+            show_vms(vms, n, p->json);
         qvdclient_finish(p->client);
         return;
     }
     if (n == 0)
-        fprintf(stderr, "qvdclient: you have no virtual machine; ask your administrator\n");
-    else if (n == 1 || p->first)
+        say(p, "you have no virtual machine; ask your administrator");
+    else if (n == 1 || p->first || p->check)
         id = vms[0].id;
     else if (ask_possible())
         id = ask_vm(vms, n);
     else
-        fprintf(stderr,
-                "qvdclient: you have %zu virtual machines: name one by --vm, or take the "
-                "first by -o\n",
-                n);
+        say(p, "you have %zu virtual machines: name one by --vm, or take the first by -o", n);
     if (id) {
         (void)qvdclient_choose_vm(p->client, id);
     } else {
@@ -163,25 +213,45 @@ static void on_reconnecting(void *arg, const char *why, unsigned attempt, unsign
     struct program *p = arg;
 
     if (attempt == 1)
-        fprintf(stderr, "qvdclient: the connection was lost: %s\n", why);
+        say(p, "the connection was lost: %s", why);
     if (attempt > 1)
-        fprintf(stderr, "qvdclient: attempt %u failed: %s\n", attempt - 1, why);
-    fprintf(stderr, "qvdclient: connecting again in %u.%u s; your desktop goes on meanwhile\n",
-            delay_ms / 1000, delay_ms % 1000 / 100);
+        say(p, "attempt %u failed: %s", attempt - 1, why);
+    say(p, "connecting again in %u.%u s; your desktop goes on meanwhile", delay_ms / 1000,
+        delay_ms % 1000 / 100);
     p->lost = true;
+}
+
+/* What the person can do about it, behind what went wrong. */
+static const char *mend_of(enum qvdclient_result result)
+{
+    switch (result) {
+    case QVDCLIENT_UNREACHABLE:
+        return "; check host and port, or let qvdclient --check look";
+    case QVDCLIENT_LOGIN:
+        return "; check both (with several tenants: user@tenant), or ask your administrator";
+    case QVDCLIENT_SESSION:
+        return "; your desktop goes on: connect again";
+    case QVDCLIENT_TAKEN:
+        return "; connect again to take it back";
+    default:
+        return "";
+    }
 }
 
 static void on_ended(void *arg, enum qvdclient_result result, const char *text)
 {
     struct program *p = arg;
+    int status = result != QVDCLIENT_OK ? (int)result : p->status;
 
+    if (p->check)
+        status = check_ended(p, (enum qvdclient_result)status,
+                             result == QVDCLIENT_OK && status ? "there is none" : text);
     /* An end of the server's that the person did not make himself is told too. */
-    if (result != QVDCLIENT_OK || (strncmp(text, ENDED ":", strlen(ENDED ":")) == 0 &&
-                                   strcmp(text, ENDED ": closed by the desktop") != 0))
-        fprintf(stderr, "qvdclient: %s\n", text);
-    else
-        log_debug("%s", text);
-    qvdclient_loop_stop(p->loop, result != QVDCLIENT_OK ? (int)result : p->status);
+    else if (result != QVDCLIENT_OK || (strncmp(text, ENDED ":", strlen(ENDED ":")) == 0 &&
+                                        strcmp(text, ENDED ": closed by the desktop") != 0))
+        say(p, "%s%s", text, mend_of(result));
+    log_debug("%s", text);
+    qvdclient_loop_stop(p->loop, status);
 }
 
 static const struct qvdclient_callbacks callbacks = {
@@ -189,22 +259,12 @@ static const struct qvdclient_callbacks callbacks = {
     .certificate = on_certificate,
     .password = on_password,
     .vms = on_vms,
+    .step = on_step,
     .progress = on_progress,
     .reconnecting = on_reconnecting,
     .debug = on_debug,
     .ended = on_ended,
 };
-
-static void open_log(const struct program *p)
-{
-    const char *file = getenv("QVD_DEBUG_FILE");
-
-    if (!p->debug)
-        return;
-    log_set_level(LOG_LEVEL_DEBUG);
-    if (file && *file && log_set_file(file) < 0)
-        log_warning("%s cannot be written, ignoring: QVD_DEBUG_FILE", file);
-}
 
 int main(int argc, char **argv)
 {
@@ -215,9 +275,12 @@ int main(int argc, char **argv)
     p.loop = qvdclient_loop_new();
     p.client = p.loop ? qvdclient_new(p.loop, &callbacks, &p) : NULL;
     if (!p.client) {
-        fprintf(stderr, "qvdclient: out of memory\n");
+        say(&p, "out of memory");
     } else if (program_options(&p, argc, argv, &status) == 0) {
-        open_log(&p);
+        program_open_log(&p);
+        p.steps = !p.debug && !p.check && isatty(STDERR_FILENO);
+        if (p.check)
+            (void)qvdclient_set(p.client, QVDCLIENT_RECONNECT, "0");
         if (p.list) /* of them all */
             (void)qvdclient_set(p.client, QVDCLIENT_VM, NULL);
         qvdclient_loop_on_wake(p.loop, on_wake, &p);
@@ -227,6 +290,7 @@ int main(int argc, char **argv)
     }
     qvdclient_free(p.client);
     conf_free(p.conf);
+    conf_free(p.system);
     if (p.loop)
         qvdclient_loop_free(p.loop);
     return status;

@@ -51,19 +51,22 @@ QVDCLIENT_API void qvdclient_loop_wake(struct qvdclient_loop *loop);
 
 /* Settings of a client; values are texts. Unset ones have the default told here. */
 enum qvdclient_option {
-    QVDCLIENT_HOST,        /* name or address; must be set */
-    QVDCLIENT_PORT,        /* 8443 */
-    QVDCLIENT_USER,        /* must be set, unless TOKEN is */
-    QVDCLIENT_PASSWORD,    /* unset: password() is asked */
-    QVDCLIENT_TOKEN,       /* bearer token, plain, instead of user and password */
-    QVDCLIENT_USE_SSL,     /* 1; 0: no TLS, for tests on one machine */
-    QVDCLIENT_CA_SYSTEM,   /* 1: the system's authorities are trusted */
-    QVDCLIENT_CA_FILE,     /* PEM of further authorities */
-    QVDCLIENT_CA_DIR,      /* folder of further authorities; ~/.qvd/certs */
-    QVDCLIENT_TRUST_FILE,  /* where accepted certificates are kept; ~/.qvd/accepted_certs.json */
-    QVDCLIENT_FINGERPRINT, /* SHA-256 of a certificate that is right whatever its faults */
-    QVDCLIENT_INSECURE,    /* 0; 1: any certificate will do */
-    QVDCLIENT_CERT_FILE,   /* certificate to show to the server, PEM; with KEY_FILE */
+    QVDCLIENT_HOST,           /* name or address; must be set */
+    QVDCLIENT_PORT,           /* 8443 */
+    QVDCLIENT_USER,           /* must be set, unless TOKEN is */
+    QVDCLIENT_PASSWORD,       /* unset: password() is asked */
+    QVDCLIENT_TOKEN,          /* bearer token, plain, instead of user and password */
+    QVDCLIENT_USE_SSL,        /* 1; 0: no TLS: loopback and private addresses only */
+    QVDCLIENT_CA_SYSTEM,      /* 1: the system's authorities are trusted */
+    QVDCLIENT_CA_SYSTEM_FILE, /* instead of where OpenSSL looks */
+    QVDCLIENT_CA_SYSTEM_PATH, /* the same, folders separated by colons */
+    QVDCLIENT_CRL_FILE,       /* PEM of lists of revoked certificates */
+    QVDCLIENT_CA_FILE,        /* PEM of further authorities */
+    QVDCLIENT_CA_DIR,         /* folder of further authorities; ~/.qvd/certs */
+    QVDCLIENT_TRUST_FILE,     /* where accepted certificates are kept; ~/.qvd/accepted_certs.json */
+    QVDCLIENT_FINGERPRINT,    /* SHA-256 of a certificate that is right whatever its faults */
+    QVDCLIENT_INSECURE,       /* 0; 1: any certificate will do */
+    QVDCLIENT_CERT_FILE,      /* certificate to show to the server, PEM; with KEY_FILE */
     QVDCLIENT_KEY_FILE,
     QVDCLIENT_VM,         /* id or name of the machine to connect to; unset: vms() chooses */
     QVDCLIENT_RESTART,    /* 0; 1: the machine is stopped first */
@@ -96,6 +99,20 @@ enum qvdclient_state {
     QVDCLIENT_ENDING,
     QVDCLIENT_ENDED,
     QVDCLIENT_STATE_MAX
+};
+
+/* The way to the desktop, for those who show or test it; without TLS two of them are left out. */
+enum qvdclient_step {
+    QVDCLIENT_STEP_NAME,        /* the server's name has an address */
+    QVDCLIENT_STEP_PORT,        /* it takes the connection */
+    QVDCLIENT_STEP_TLS,         /* it speaks TLS */
+    QVDCLIENT_STEP_CERTIFICATE, /* its certificate is trusted */
+    QVDCLIENT_STEP_LOGIN,       /* the login is good */
+    QVDCLIENT_STEP_VM,          /* there is a machine, and it is chosen */
+    QVDCLIENT_STEP_DISPLAY,     /* the X display lets us in, and nxproxy is there */
+    QVDCLIENT_STEP_START,       /* the desktop listens */
+    QVDCLIENT_STEP_NX,          /* and is shown */
+    QVDCLIENT_STEP_MAX
 };
 
 /* How it ended; also the exit status of the program qvdclient. */
@@ -143,6 +160,8 @@ struct qvdclient_callbacks {
     /* The machines, none perhaps: qvdclient_choose_vm() or qvdclient_finish(). Not called when
      * QVDCLIENT_VM is set. NULL: the first is taken. */
     void (*vms)(void *arg, const struct qvdclient_vm *vms, size_t n);
+    /* A step is done, detail tells how; the next has begun. */
+    void (*step)(void *arg, enum qvdclient_step done, const char *detail);
     /* What the server does, in its words. */
     void (*progress)(void *arg, const char *text);
     /* The line was cut (why), or an attempt to make it again failed: the next, the attempt-th,
@@ -161,6 +180,11 @@ QVDCLIENT_API void qvdclient_free(struct qvdclient *c);
 /* value NULL: unset. Copied. 0; -EINVAL: not such a value; -ENOMEM. Not between start and ended. */
 QVDCLIENT_API int qvdclient_set(struct qvdclient *c, enum qvdclient_option option,
                                 const char *value);
+/* A variable that the server's authentication is told (it decides what it makes of it), with every
+ * request. value NULL: not any more. Copied. 0; -EINVAL: no such name (letters, digits, _; at most
+ * 64) or value (at most 1024 bytes); -ENOSPC: more than 32; -ENOMEM. Not between start and ended.
+ */
+QVDCLIENT_API int qvdclient_share(struct qvdclient *c, const char *name, const char *value);
 /* 0; -EBUSY: started already. Faults of the settings are told by ended(). */
 QVDCLIENT_API int qvdclient_start(struct qvdclient *c);
 QVDCLIENT_API void qvdclient_answer_certificate(struct qvdclient *c, enum qvdclient_answer answer);

@@ -58,33 +58,82 @@ static uint64_t limit_of(enum client_goal goal)
     return goal == GOAL_LIST ? LIST_MS : goal == GOAL_ASK_END ? ASK_END_MS : WAIT_MS;
 }
 
+/* The headers of a request and what they point to. */
+struct headers {
+    struct http_header v[5 + CLIENT_SHARED_MAX];
+    char *texts[1 + 2 * CLIENT_SHARED_MAX];
+    size_t n, n_texts;
+};
+
+/* Takes text over; NULL: out of memory. */
+static const char *keep(struct headers *h, char *text)
+{
+    if (text)
+        h->texts[h->n_texts++] = text;
+    return text;
+}
+
+static void headers_done(struct headers *h)
+{
+    for (size_t i = 0; i < h->n_texts; i++) {
+        explicit_bzero(h->texts[i], strlen(h->texts[i]));
+        free(h->texts[i]);
+    }
+}
+
+/* Auth-<hex of the name>: base64 of the value (l7r-protocol 2). */
+static must_check int put_shared(struct qvdclient *c, struct headers *h)
+{
+    char hex[2 * 64 + 1];
+
+    for (size_t i = 0; i < c->n_shared; i++) {
+        const struct client_shared *v = &c->shared[i];
+        hex_encode((const uint8_t *)v->name, strlen(v->name), hex);
+        const char *name = keep(h, str_printf(WIRE_L7R_ENV_PREFIX "%s", hex));
+        const char *value = keep(h, base64_encode(v->value, strlen(v->value)));
+        if (!name || !value)
+            return -ENOMEM;
+        h->v[h->n++] = (struct http_header){name, value};
+    }
+    return 0;
+}
+
+static must_check int put_headers(struct qvdclient *c, struct headers *h, const char *agent)
+{
+    const char *auth = keep(h, authorization(c));
+
+    if (!auth)
+        return -ENOMEM;
+    h->v[h->n++] = (struct http_header){"Authorization", auth};
+    h->v[h->n++] = (struct http_header){"Accept", "application/json"};
+    h->v[h->n++] = (struct http_header){"User-Agent", agent};
+    if (c->goal == GOAL_CONNECT || c->goal == GOAL_ASK_END) {
+        h->v[h->n++] = (struct http_header){"Connection", "Upgrade"};
+        h->v[h->n++] = (struct http_header){"Upgrade", WIRE_L7R_UPGRADE};
+    }
+    return put_shared(c, h);
+}
+
 static must_check int send_request(struct qvdclient *c)
 {
-    bool upgrade = c->goal == GOAL_CONNECT || c->goal == GOAL_ASK_END;
-    char agent[64];
     _cleanup_(buf_done_p) struct buf target = {0};
-    char *auth = authorization(c);
-    int r = auth ? put_target(c, &target) : -ENOMEM;
+    struct headers h = {0};
+    char agent[64];
+
+    (void)snprintf(agent, sizeof agent, "qvdclient/%.30s (%s)", qvdclient_version(), c->run);
+    int r = put_headers(c, &h, agent);
+    if (r >= 0)
+        r = put_target(c, &target);
     const char *path = r < 0 ? NULL : buf_cstr(&target);
-    struct http_header headers[] = {
-        {"Authorization", auth              },
-        {"Accept",        "application/json"},
-        {"User-Agent",    agent             },
-        {"Connection",    "Upgrade"         },
-        {"Upgrade",       WIRE_L7R_UPGRADE  },
-    };
     struct http_client_request request = {.method = "GET",
                                           .target = path,
                                           .host = c->host_port,
-                                          .headers = headers,
-                                          .n_headers = upgrade ? 5 : 3,
+                                          .headers = h.v,
+                                          .n_headers = h.n,
                                           .timeout_ms = limit_of(c->goal)};
-
-    (void)snprintf(agent, sizeof agent, "qvdclient/%.30s (%s)", qvdclient_version(), c->run);
-    r = path ? http_client_send(c->http, &request) : r < 0 ? r : -ENOMEM;
-    if (auth)
-        explicit_bzero(auth, strlen(auth));
-    free(auth);
+    if (r >= 0)
+        r = path ? http_client_send(c->http, &request) : -ENOMEM;
+    headers_done(&h);
     return r;
 }
 
@@ -118,8 +167,10 @@ static void on_display(void *arg, const char *name, const char *why)
         client_end(c, QVDCLIENT_FAILED, "%s", why);
     else if (str_copy(c->display_name, sizeof c->display_name, name) < 0)
         client_end(c, QVDCLIENT_FAILED, "the name of the X display is too long");
-    else
+    if (!client_over(c)) {
+        client_step(c, QVDCLIENT_STEP_DISPLAY, "%s", name);
         client_later(c, client_ask);
+    }
 }
 
 /* Before the server is asked: a desktop that nobody can see must not be started. */
@@ -129,12 +180,17 @@ static void want(struct qvdclient *c, const struct wire_vm *vm)
 
     if (!*display && getenv("DISPLAY"))
         display = getenv("DISPLAY");
+    client_step(c, QVDCLIENT_STEP_VM, "%s, %s", vm->name, vm->state);
+    if (client_over(c))
+        return;
     c->vm_id = vm->id;
     c->goal = client_flag(c, QVDCLIENT_RESTART) ? GOAL_STOP : GOAL_CONNECT;
     if (!*display) {
         client_end(c, QVDCLIENT_FAILED, "no X display: DISPLAY is not set");
     } else if (!client_session_possible(c)) {
-        client_end(c, QVDCLIENT_FAILED, "%s is not there: install the package nxproxy",
+        client_end(c, QVDCLIENT_FAILED,
+                   "%s is not there: install the package nxproxy, or name the program by --nxproxy "
+                   "(command.nxproxy)",
                    client_option(c, QVDCLIENT_NXPROXY));
     } else {
         c->display = client_display_free(c->display);
@@ -273,6 +329,9 @@ static void on_answer(void *owner, const struct http_head *head, const char *bod
     if (client_over(c))
         return;
     if (c->goal == GOAL_LIST && head->status == 200) {
+        client_step(c, QVDCLIENT_STEP_LOGIN, "%s",
+                    *client_option(c, QVDCLIENT_TOKEN) ? "by token"
+                                                       : client_option(c, QVDCLIENT_USER));
         take_list(c, body, len);
     } else if (c->goal == GOAL_STOP && head->status != 401 && head->status != 404) {
         /* Stopped or not, the next answer tells (l7r-protocol 10: the clients do the same). */
@@ -311,6 +370,7 @@ static void on_upgraded(void *owner, const struct http_head *head, struct stream
     const char *number = http_head_get(head, WIRE_L7R_SESSION);
     if (!number || str_to_u64(number, INT64_MAX, &c->again.session) < 0)
         c->again.session = 0;
+    client_step(c, QVDCLIENT_STEP_START, "session %llu", (unsigned long long)c->again.session);
     client_session_start(c, s);
 }
 

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -85,6 +86,17 @@ static void free_env(char **env)
     free(env);
 }
 
+/* The first that can reach us by a unix socket. */
+#define NX_LEAST "3.5.99"
+
+static bool too_old(const char *version)
+{
+    unsigned a = 0, b = 0, c = 0;
+
+    return sscanf(version, "%5u.%5u.%5u", &a, &b, &c) == 3 &&
+           a * 1000000000ULL + b * 100000ULL + c < 3 * 1000000000ULL + 5 * 100000ULL + 99;
+}
+
 /* A line of nxproxy; the last error tells the person why it failed. */
 static void take_error_line(struct qvdclient *c, char *line)
 {
@@ -97,6 +109,13 @@ static void take_error_line(struct qvdclient *c, char *line)
     if (!*line)
         return;
     client_debug(c, "nxproxy: %s", line);
+    if (str_starts(line, "NXPROXY - Version ") && too_old(line + strlen("NXPROXY - Version ")))
+        client_end(c, QVDCLIENT_FAILED,
+                   "%s is version %.20s, too old: " NX_LEAST " or later is needed; install the "
+                   "package nxproxy of nx-libs, or name another by --nxproxy",
+                   client_option(c, QVDCLIENT_NXPROXY), line + strlen("NXPROXY - Version "));
+    else if (strcmp(line, "Info: Established X server connection.") == 0)
+        client_step(c, QVDCLIENT_STEP_NX, "nxproxy has opened the desktop's window");
     if (str_starts(line, "Error:") || !str_starts(s->last_error, "Error:"))
         snprintf(s->last_error, sizeof s->last_error, "%.*s", (int)sizeof s->last_error - 1, line);
 }
@@ -178,6 +197,23 @@ static void on_child(void *arg, int status)
     /* While connected the relay sees its end too, and tells. */
 }
 
+/* It reads what strangers send: what it may take of this machine has an end. */
+static void bound(pid_t pid)
+{
+    static const struct {
+        int resource;
+        struct rlimit limit;
+    } limits[] = {
+        {RLIMIT_CORE,   {0, 0}                      },
+        {RLIMIT_NOFILE, {256, 256}                  },
+        {RLIMIT_AS,     {4ULL << 30, 4ULL << 30}    },
+        {RLIMIT_FSIZE,  {256ULL << 20, 256ULL << 20}},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
+        (void)prlimit(pid, limits[i].resource, &limits[i].limit, NULL);
+}
+
 static must_check int spawn(struct qvdclient *c, const char *socket_path, struct qvd_error *err)
 {
     struct client_session *s = &c->session;
@@ -209,8 +245,10 @@ static must_check int spawn(struct qvdclient *c, const char *socket_path, struct
         qvd_error_errno(err, r, "nxproxy");
     else
         r = ev_child_spawn(c->loop, &spec, on_child, c, &s->child, err);
-    if (r >= 0)
+    if (r >= 0) {
+        bound(ev_child_pid(s->child));
         client_display_allow(c->display, ev_child_pid(s->child));
+    }
     close(fds[1]);
     free_env(env);
     return r;

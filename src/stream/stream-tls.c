@@ -136,7 +136,7 @@ void stream_end_told(struct stream *s)
 
 static int add_fault(int ok, X509_STORE_CTX *ctx)
 {
-    if (ok)
+    if (ok || X509_STORE_CTX_get_error(ctx) == X509_V_ERR_UNABLE_TO_GET_CRL)
         return 1;
     SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct stream *s = SSL_get_app_data(ssl);

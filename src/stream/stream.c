@@ -268,7 +268,9 @@ static void connected(struct stream *s)
     }
     if (s->ssl) {
         s->state = STREAM_HANDSHAKE;
-        handshake(s);
+        STREAM_CALL(s, dialled);
+        if (!s->freed)
+            handshake(s);
     } else {
         opened(s);
     }

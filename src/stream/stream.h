@@ -22,6 +22,8 @@ struct tls_peer;
 
 /* Any may be NULL. */
 struct stream_handlers {
+    /* TLS: connected, the handshake begins. */
+    void (*dialled)(void *owner);
     /* Connected, and with TLS: handshake done and certificate accepted. */
     void (*open)(void *owner);
     /* Bytes have come; all of them are the owner's now, data lives until it returns. */

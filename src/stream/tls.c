@@ -257,6 +257,25 @@ int tls_server_set_tickets(struct tls_context *tls, const uint8_t keys[][TLS_TIC
 
 /* --- client ----------------------------------------------------------------------------------- */
 
+/* The number of lists that were taken, -1 when the file cannot be read. */
+static int load_crls(SSL_CTX *ctx, const char *path)
+{
+    BIO *bio = BIO_new_file(path, "r");
+    X509_CRL *crl;
+    int n = 0;
+
+    if (!bio)
+        return -1;
+    while ((crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL))) {
+        n += X509_STORE_add_crl(SSL_CTX_get_cert_store(ctx), crl) == 1;
+        X509_CRL_free(crl);
+    }
+    BIO_free(bio);
+    if (n > 0)
+        X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_CRL_CHECK);
+    return n;
+}
+
 /* Unreadable files of a folder are passed over: a stray one must not lock the person out. */
 static void add_folder(SSL_CTX *ctx, const char *path)
 {
@@ -266,10 +285,13 @@ static void add_folder(SSL_CTX *ctx, const char *path)
         return;
     for (struct dirent *e; (e = readdir(dir));) {
         _cleanup_(free_p) char *file = NULL;
-        if (!str_ends(e->d_name, ".pem") && !str_ends(e->d_name, ".crt"))
+        bool crl = str_ends(e->d_name, ".crl");
+        if (!crl && !str_ends(e->d_name, ".pem") && !str_ends(e->d_name, ".crt"))
             continue;
         file = str_printf("%s/%s", path, e->d_name);
-        if (file)
+        if (file && crl)
+            (void)load_crls(ctx, file);
+        else if (file)
             (void)SSL_CTX_load_verify_file(ctx, file);
     }
     closedir(dir);
@@ -309,6 +331,8 @@ int tls_client_new(const struct tls_client_spec *spec, struct tls_context **ret_
     for (size_t i = 0; r >= 0 && spec->ca_files && spec->ca_files[i]; i++)
         if (SSL_CTX_load_verify_file(tls->ctx, spec->ca_files[i]) != 1)
             r = tls_fail(err, spec->ca_files[i]);
+    if (r >= 0 && spec->crl_file && load_crls(tls->ctx, spec->crl_file) <= 0)
+        r = tls_fail(err, spec->crl_file);
     if (r >= 0 && (spec->cert_file || spec->key_file))
         r = use_own_cert(tls->ctx, spec, err);
     ERR_clear_error();
@@ -364,6 +388,23 @@ const char *tls_fault_text(int fault)
         return "it is signed with a weak hash (MD5 or SHA-1)";
     case TLS_FAULT_WEAK_KEY:
         return "its key is too short";
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+        return "it has expired";
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return "it is not valid yet";
+    case X509_V_ERR_CERT_REVOKED:
+        return "its authority has revoked it";
+    case X509_V_ERR_CRL_HAS_EXPIRED:
+        return "the list of revoked certificates is out of date";
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+        return "it is self-signed: no authority stands for it";
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_CERT_UNTRUSTED:
+        return "its authority is not known here";
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+        return "it came without the certificate of its authority";
     default:
         return X509_verify_cert_error_string(fault);
     }

@@ -32,11 +32,14 @@ must_check int tls_server_new(const struct tls_server_spec *spec, struct tls_con
                               struct qvd_error *err);
 
 /* system: the distribution's roots. Files and folders are NULL-ended lists (NULL: none); a folder's
- * *.pem and *.crt files are read, those that cannot be are passed over. */
+ * *.pem and *.crt files are read, and lists of revoked certificates from its *.crl files; those that
+ * cannot be are passed over. crl_file: more such lists. Authorities without a list are trusted to
+ * have revoked nothing. */
 struct tls_client_spec {
     bool system;
     const char *const *ca_files;
     const char *const *ca_dirs;
+    const char *crl_file; /* NULL: none */
     const char *cert_file, *key_file; /* both or none */
 };
 must_check int tls_client_new(const struct tls_client_spec *spec, struct tls_context **ret_tls,
@@ -64,6 +67,9 @@ must_check int tls_server_set_tickets(struct tls_context *tls,
 
 /* Faults of a certificate: OpenSSL's X509_V_ERR_* numbers, and these of the reference. */
 enum tls_fault {
+    TLS_FAULT_NOT_YET = 9,
+    TLS_FAULT_EXPIRED = 10,
+    TLS_FAULT_REVOKED = 23,
     TLS_FAULT_HOST = 1001,      /* not for this host */
     TLS_FAULT_WEAK_HASH = 1002, /* signed with MD5 or SHA-1 */
     TLS_FAULT_WEAK_KEY = 1003,  /* RSA of 1024 bits or less */
@@ -79,5 +85,5 @@ struct tls_peer {
     char subject[256], issuer[256];
     char not_before[32], not_after[32];
 };
-/* "certificate has expired", "certificate is not for this host". */
+/* "it has expired", "it is not for this host". */
 const char *tls_fault_text(int fault);

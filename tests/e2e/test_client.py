@@ -47,13 +47,19 @@ def client(tmp_path, screen):
 class Client:
     def __init__(self, folder, display):
         self.home = str(folder / 'home')
-        os.mkdir(self.home)
+        os.makedirs(os.path.join(self.home, '.qvd'))
+        self.settings('client.ssl.error_timeout = 0')
         self.runtime_dir = tempfile.TemporaryDirectory(prefix='qvdrun-')  # short, for a socket
         self.runtime = self.runtime_dir.name
         self.env = {'PATH': os.environ['PATH'], 'HOME': self.home, 'DISPLAY': display, 'TZ': 'UTC',
                     'XDG_RUNTIME_DIR': self.runtime, 'QVDPASSWORD': 'secret',
                     'LC_ALL': 'C.UTF-8'}
         self.nxproxy, self.told_file = false_nxproxy(str(folder))
+
+    def settings(self, *lines):
+        """The person's own client.conf."""
+        with open(os.path.join(self.home, '.qvd/client.conf'), 'w', encoding='utf-8') as f:
+            f.writelines(line + '\n' for line in lines)
 
     def command(self, server, *args, host='127.0.0.1'):
         return [os.path.join(TREE, 'usr/bin/qvdclient'), '-h', host, '-p', str(server.port), '-u',
@@ -284,8 +290,8 @@ def nothing_was_told(server):
 
 
 @pytest.mark.parametrize('name,fault', [
-    ('untrusted', 'unable to get local issuer certificate'),
-    ('expired', 'certificate has expired'),
+    ('untrusted', 'its authority is not known here'),
+    ('expired', 'it has expired ('),
     ('wronghost', 'it is not for this host')])
 def test_a_faulty_certificate_needs_a_person(client, pki, name, fault):
     with tls(pki, list_only(), name) as server:
@@ -357,14 +363,13 @@ def test_an_accepted_certificate_is_silent_for_its_faults_only(client, pki):
 
 
 def test_personal_authorities_and_settings(client, pki):
-    os.makedirs(os.path.join(client.home, '.qvd/certs'))
+    os.mkdir(os.path.join(client.home, '.qvd/certs'))
     with tls(pki, list_only()) as server:
         assert client.run(server, '-l')[0] == 4
         os.symlink(pki.path('ca.pem'), os.path.join(client.home, '.qvd/certs/mine.pem'))
         assert client.run(server, '-l')[0] == 0
     with tls(pki, list_only(), 'expired') as server:
-        with open(os.path.join(client.home, '.qvd/client.conf'), 'w', encoding='utf-8') as f:
-            f.write('client.ssl.allow_expired = 0\n')
+        client.settings('client.ssl.allow_expired = 0')
         status, seen = client.on_terminal(server, '-l')
         assert status == 4 and 'client.ssl.allow_' in seen
 
@@ -394,23 +399,32 @@ def test_tls_1_2_works_and_plain_is_said(client, pki):
     with Server(plain) as server:
         status, _, err = client.run(server, '-l')
         assert status == 5 and 'TLS' in err
-        assert client.run(server, '-l', '--no-ssl')[0] == 0
+        status, _, err = client.run(server, '-l', '--no-ssl')
+        assert status == 0 and 'without TLS everybody' in err
+        # A public address (RFC 5737) never gets a password in plain text.
+        status, _, err = client.run(server, '-l', '--no-ssl', host='192.0.2.1')
+        assert status == 2 and 'not in a private network' in err
 
 
 # -- refusals --------------------------------------------------------------------------------------
 
+LOGIN_REFUSED = ('login refused: wrong user or password, or a blocked account (401); check both (with '
+                 'several tenants: user@tenant), or ask your administrator')
+
+
 @pytest.mark.parametrize('at,status,body,exit_status,line', [
-    ('list', 401, 'x\r\n', 3, 'login refused: wrong user or password, or a blocked account (401)'),
-    ('list', 404, 'x\r\n', 5, '127.0.0.1:{port} is not a QVD server'),
+    ('list', 401, 'x\r\n', 3, LOGIN_REFUSED),
+    ('list', 404, 'x\r\n', 5, '127.0.0.1:{port} is not a QVD server; check host and port, or let '
+     'qvdclient --check look'),
     ('list', 503, 'Server is blocked\r\nmore', 8, 'not available now: Server is blocked (503)'),
     ('list', 500, 'oops\x1b[2J\r\n', 8, 'the server answered 500: oops?[2J'),
-    ('connect', 401, 'x\r\n', 3,
-     'login refused: wrong user or password, or a blocked account (401)'),
+    ('connect', 401, 'x\r\n', 3, LOGIN_REFUSED),
     ('connect', 403, 'VM is blocked\r\n', 7, 'refused: VM is blocked (403)'),
     ('connect', 404, 'x\r\n', 6, 'the virtual machine is not there any more (404)'),
     ('connect', 426, 'old\r\n', 1, 'the server wants another version of this client: old (426)'),
     ('connect', 503, 'try later\r\n', 8, 'not available now: try later (503)'),
-    ('connect', 200, 'x\r\n', 5, '127.0.0.1:{port} did not switch to the desktop')])
+    ('connect', 200, 'x\r\n', 5, '127.0.0.1:{port} did not switch to the desktop; check host and '
+     'port, or let qvdclient --check look')])
 def test_each_refusal_is_one_clear_line(client, pki, at, status, body, exit_status, line):
     def script(c):
         c.request()

@@ -147,7 +147,7 @@ def test_each_client_has_a_name_of_its_own(client, pki):
 
 @pytest.mark.parametrize('answer,status,line', [
     ((409, 'Your session was taken over by another connection'), 11,
-     'qvdclient: your session was taken over by another connection'),
+     'qvdclient: your session was taken over by another connection; connect again to take it back'),
     ((410, 'The session has ended: disconnected by an administrator'), 0,
      'qvdclient: The session has ended: disconnected by an administrator'),
     ((410, 'The session has ended: closed by the desktop'), 0, None),
@@ -173,7 +173,8 @@ def test_an_end_in_good_order_is_only_asked_about(client, pki, answer, status, l
 
 
 @pytest.mark.parametrize('answer,status,last', [
-    ((409, 'x'), 11, 'qvdclient: your session was taken over by another connection'),
+    ((409, 'x'), 11,
+     'qvdclient: your session was taken over by another connection; connect again to take it back'),
     ((410, 'The session has ended: the virtual machine has stopped'), 0,
      'qvdclient: The session has ended: the virtual machine has stopped'),
     ((403, 'The virtual machine is under maintenance'), 7,
