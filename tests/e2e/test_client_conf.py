@@ -412,13 +412,13 @@ def silent(c):
 def test_check_of_a_good_way(client, pki, tmp_path):  # noqa: F811
     ca = ('--ca', pki.path('ca.pem'))
     program = shown_program(tmp_path, VERSION, SHOWN)
-    with tls(pki, one_session(end=False)) as server:
+    with tls(pki, silent) as server:
         status, ok, last, _ = check(client, server, *ca, '--nxproxy', program)
         assert (status, ok, last) == (0, ALL, 'all is well')
     with tls(pki, list_only(vm(7, 'desk'))) as server:
         status, ok, last, _ = check(client, server, *ca, '-l')
         assert (status, ok) == (0, ALL[:5]) and 'list of machines' in last
-    with Server(one_session(end=False)) as server:
+    with Server(silent) as server:
         status, ok, last, _ = check(client, server, '--no-ssl', '--nxproxy', program)
         assert (status, ok) == (0, ALL[:2] + ALL[4:])
 
