@@ -37,11 +37,24 @@ struct guard {
 must_check int guard_storage_take(struct guard *g, struct qvd_error *err);
 /* In a mount namespace of its own: base, overlay, root, home, secret. 0, -errno. */
 must_check int guard_rootfs_mount(struct guard *g, struct qvd_error *err);
-/* Takes the root down and puts an overlay aside that is not to be kept. */
-void guard_storage_release(struct guard *g);
+/* Takes the root down and puts an overlay aside that is not to be used again. failed: it is kept,
+ * with what the guest wrote to its console. */
+void guard_storage_release(struct guard *g, bool failed);
 /* Tries what a start needs, between folders basefs and overlayfs. 0, -errno with the mend. */
 must_check int guard_trial(const char *basefs, const char *overlayfs, const char *run_dir,
                            uint32_t idmap, struct qvd_error *err);
+
+/* aside.c ----------------------------------------------------------------------------------------
+ */
+
+/* The folder's name then begins so, and its VM's id follows. */
+#define GUARD_FAILED "deleteme-failed-"
+/* To be removed by whoever looks for deleteme-*. 0 or -errno. */
+must_check int guard_put_aside(const char *overlay);
+/* To be looked at. 0 or -errno. */
+must_check int guard_keep_failed(const struct guard *g);
+/* hkd has neither seen the VM come up nor wished its end. */
+bool guard_failed(const struct guard *g);
 
 /* idmap.c ----------------------------------------------------------------------------------------
  */

@@ -240,7 +240,7 @@ static int run_or_sweep(struct options *o)
     if (o->mode == RUN)
         return guard_run(g);
     r = guard_cgroup_clean(g);
-    guard_storage_release(g);
+    guard_storage_release(g, guard_failed(g));
     return r < 0 ? 1 : 0;
 }
 

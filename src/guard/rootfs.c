@@ -38,21 +38,6 @@ static must_check int make_owned(const char *path, uint32_t id)
 }
 
 /* Renames an overlay to deleteme-NAME-RANDOM beside it; hkd removes those. */
-static must_check int put_aside(const char *overlay)
-{
-    char mark[9];
-    const char *slash = strrchr(overlay, '/');
-    int r = random_alnum(mark, 8);
-
-    if (r < 0 || !slash)
-        return r < 0 ? r : -EINVAL;
-    _cleanup_(free_p) char *aside =
-        str_printf("%.*s/deleteme-%s-%s", (int)(slash - overlay), overlay, slash + 1, mark);
-    if (!aside)
-        return -ENOMEM;
-    return rename(overlay, aside) < 0 ? -errno : 0;
-}
-
 static must_check int take_overlay(struct guard *g, struct qvd_error *err)
 {
     _cleanup_(free_p) char *upper = str_printf("%s/upper", g->overlay);
@@ -64,7 +49,7 @@ static must_check int take_overlay(struct guard *g, struct qvd_error *err)
     if (fd < 0 && fd != -ENOENT)
         return qvd_error_errno(err, fd, "cannot use overlay %s", g->overlay);
     if (fd >= 0 && g->fresh) {
-        r = put_aside(g->overlay);
+        r = guard_put_aside(g->overlay);
         fd = fd_close(fd);
         if (r < 0)
             return qvd_error_errno(err, r, "cannot put overlay %s aside", g->overlay);
@@ -304,7 +289,7 @@ int guard_rootfs_mount(struct guard *g, struct qvd_error *err)
     return place_secret(g, err);
 }
 
-void guard_storage_release(struct guard *g)
+void guard_storage_release(struct guard *g, bool failed)
 {
     char path[256];
     static const char *const mounts[] = {"home", "root", "over", "mem", "base", "dev"};
@@ -315,7 +300,9 @@ void guard_storage_release(struct guard *g)
     if (g->overlay && g->fresh) {
         if (g->overlay_fd < 0)
             g->overlay_fd = lock_dir(g->overlay); /* a sweep: another's is left alone */
-        int r = g->overlay_fd < 0 ? g->overlay_fd : put_aside(g->overlay);
+        int r = g->overlay_fd;
+        if (r >= 0)
+            r = failed ? guard_keep_failed(g) : guard_put_aside(g->overlay);
         if (r < 0 && r != -ENOENT)
             log_warning("[vm:%llu] overlay %s is left: %s", (unsigned long long)g->vm, g->overlay,
                         strerror(-r));

@@ -179,6 +179,8 @@ void vm_event(struct vm *vm, enum vm_event event, const char *why, ...)
     }
     if (event == VM_EV_ALIVE)
         vm->alive = true;
+    if (vm->run && (event == VM_EV_ALIVE || event == VM_EV_STOP || event == VM_EV_ABORT))
+        node_vm_settle(vm->run);
     tell_row(vm, t);
     if (t->actions & VM_DO_BLOCK)
         block(vm, t->actions);

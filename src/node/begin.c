@@ -103,7 +103,7 @@ static void on_dhcp(struct node_begin *b)
     struct qvd_error err = {0};
     int r = b->n->dhcp ? dhcp_start(b->n->dhcp, &err) : 0;
 
-    purge_scan(b->n->purge, b->n->s.overlayfs);
+    purge_scan(b->n->purge, b->n->s.overlayfs, b->n->s.failed_keep_s);
     image_sweep(b->n->images);
     finish(b, r, &err);
 }

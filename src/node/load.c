@@ -116,6 +116,7 @@ void node_settings_from_conf(const struct conf *c, struct node_settings *ret)
         .cpu_max = (uint32_t)conf_int(c, "vm.lxc.cpu.max"),
         .vma_port = (uint16_t)conf_int(c, "vm.port.vma"),
         .x_port = (uint16_t)conf_int(c, "vm.port.x"),
+        .failed_keep_s = conf_ms(c, "hkd.vm.failed.keep") / 1000,
         .image_max_bytes = (uint64_t)conf_int(c, "vm.lxc.image.size.max") << 20,
         .image_max_entries = (uint64_t)conf_int(c, "vm.lxc.image.entries.max"),
     };

@@ -41,6 +41,7 @@ struct node_settings {
     uint32_t pids_max;
     uint32_t cpu_max; /* percent of one core, 0 none */
     uint16_t vma_port, x_port;
+    int64_t failed_keep_s;    /* how long what failed starts left is kept */
     uint64_t image_max_bytes; /* of an unpacked image */
     uint64_t image_max_entries;
 };

@@ -34,7 +34,18 @@ int run_make(const char *run_dir, uint64_t id)
         r = run_path(run_dir, id, "exit", path);
     if (r == 0 && unlink(path) < 0 && errno != ENOENT)
         r = -errno;
-    return r;
+    if (r == 0)
+        r = run_path(run_dir, id, "unsettled", path);
+    _cleanup_(close_p) int fd = r < 0 ? r : open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    return r < 0 ? r : fd < 0 ? -errno : 0;
+}
+
+void run_settle(const char *run_dir, uint64_t id)
+{
+    char path[PATH_SIZE];
+
+    if (run_path(run_dir, id, "unsettled", path) == 0)
+        (void)unlink(path);
 }
 
 int run_note_write(const char *run_dir, uint64_t id, const struct run_note *n)

@@ -2,7 +2,8 @@
 #pragma once
 
 /* The folder of a running VM, RUN/vm/ID: what survives hkd. Its files: note (ours, about the run),
- * lock (held by the guard), exit (the guard's record), ready and hook (FIFOs), resolv.conf. */
+ * lock (held by the guard), exit (the guard's record), ready and hook (FIFOs),
+ * resolv.conf, unsettled (it has not come up yet), console (what it wrote, or where that is). */
 
 #include <sys/types.h>
 
@@ -23,8 +24,11 @@ struct run_vm {
 
 /* dst of 256 bytes: RUN/vm/ID/NAME (name NULL: the folder). 0, -ENAMETOOLONG. */
 must_check int run_path(const char *run_dir, uint64_t id, const char *name, char *dst);
-/* Makes the folder (0711) and removes the record of an earlier run. 0 or -errno. */
+/* Makes the folder (0711), removes the record of an earlier run, and marks the new one as not come
+ * up yet. 0 or -errno. */
 must_check int run_make(const char *run_dir, uint64_t id);
+/* Takes the mark away. */
+void run_settle(const char *run_dir, uint64_t id);
 must_check int run_note_write(const char *run_dir, uint64_t id, const struct run_note *note);
 /* 0; -ENOENT; -EBADMSG for one that is not ours. */
 must_check int run_note_read(const char *run_dir, uint64_t id, struct run_note *ret);

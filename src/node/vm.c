@@ -293,7 +293,7 @@ static void do_gone(struct node_vm *vm)
     if (vm->hv->has_port)
         run_remove(n->s.run_dir, vm->spec.id);
     node_lxc_config_remove(n, vm->spec.id);
-    purge_scan(n->purge, n->s.overlayfs);
+    purge_scan(n->purge, n->s.overlayfs, n->s.failed_keep_s);
     (void)map_take_u64(n->vms, vm->spec.id);
     vm->fns.gone(vm->arg, &exit); /* may free it */
 }
@@ -444,6 +444,12 @@ int node_vm_adopt(struct node *n, uint64_t id, const struct node_vm_fns *fns, vo
     free(map_take_u64(n->left, id));
     *ret_vm = vm;
     return 0;
+}
+
+void node_vm_settle(struct node_vm *vm)
+{
+    if (vm->hv->has_port)
+        run_settle(vm->n->s.run_dir, vm->spec.id);
 }
 
 static int cancel(struct node_vm *vm)

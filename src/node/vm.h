@@ -62,6 +62,9 @@ must_check int node_vm_adopt(struct node *n, uint64_t id, const struct node_vm_f
                              struct node_vm **ret_vm, struct node_vm_exit *ret_exit,
                              struct qvd_error *err);
 
+/* It has come up, or its end is wished: what it leaves is not kept for those who look for the
+ * reason of a failed start. */
+void node_vm_settle(struct node_vm *vm);
 /* Asks the guest to power off, as a power button does. 0, -errno. During a start it cancels. */
 int node_vm_term(struct node_vm *vm);
 /* Ends it by force, in any state; may be repeated. 0, -errno. */

@@ -237,6 +237,8 @@ static const struct admin_field vm_fields[] = {
      "Its user may not connect"},
     {"blocked_reason", ADMIN_TEXT, "r.blocked_reason", NULL, NULL, "rf", 0, 0, NULL,
      "Why a failed start has blocked it"},
+    {"blocked_time", ADMIN_TIME, "r.blocked_ts", NULL, NULL, "rfs", 0, 0, NULL,
+     "Since when it is blocked"},
     {"memory", ADMIN_INT, "o.memory", NULL, NULL, "rfs", 0, 0, NULL, "MB, of its OSF"},
     {"use_overlay", ADMIN_BOOL, "o.use_overlay", NULL, NULL, "rfs", 0, 0, NULL, "Of its OSF"},
     {"user_storage_size", ADMIN_INT, "o.user_storage_size", NULL, NULL, "rfs", 0, 0, NULL,

@@ -25,7 +25,7 @@ FARM = {'services': False, 'settings': {
 
 # First processes of an otherwise empty system.
 PROGRAMS = {
-    'mute': 'for (;;) pause();',
+    'mute': 'if (write(1, "I say nothing\\n", 14) != 14) return 9; for (;;) pause();',
     # Says that it is there, and is not.
     'liar': 'int fd = open("/dev/.qvd/ready", O_WRONLY); if (fd < 0 || write(fd, "x", 1) != 1)'
             ' return 9; for (;;) pause();',
@@ -184,6 +184,23 @@ def kill_hkd(farm, of):
     farm.psql(f"UPDATE vm_runtimes SET vm_state = 'zombie_2' WHERE vm_id = {of['zombie_2']}")
 
 
+def kept(farm, vm):
+    """What a failed start of the VM has left to look at: names of files, and the console's text."""
+    folder = farm.path('lib/storage/overlayfs')
+    found = [n for n in os.listdir(folder) if n.startswith(f'deleteme-failed-{vm}-')]
+    if not found:
+        return {}
+    wait_until(lambda: len([n for n in os.listdir(folder)
+                            if n.startswith(f'deleteme-failed-{vm}-')]) == 1, 20, 'one to be left')
+    path = os.path.join(folder, [n for n in os.listdir(folder)
+                                 if n.startswith(f'deleteme-failed-{vm}-')][0])
+    files = dict.fromkeys(os.listdir(path), '')
+    if 'console.log' in files:
+        with open(os.path.join(path, 'console.log'), encoding='utf-8', errors='replace') as f:
+            files['console.log'] = f.read()
+    return files
+
+
 def test_starts_that_fail(node):
     limits(node, SHORT)
     unplaced, empty = vms(node, 'minimal')[0], image_of(node, 'empty')
@@ -217,9 +234,36 @@ def test_guests_that_are_mute_lie_or_end(node):
     send(node, 'KILL', guard(node, killed))
     row(node, killed, 'starting_2', 'exited', '', 'stopped')
     hkd.wait_state(node, (mute, liar, ends, killed), 'stopped')
+    assert 'I say nothing' in kept(node, mute)['console.log']
+    assert {vm: bool(kept(node, vm)) for vm in (mute, liar, ends, killed)} == {
+        mute: True, liar: True, ends: False, killed: True}
     blocked = {vm: hkd.vm(node, vm)['blocked_reason'].split(':')[0]
                for vm in (mute, liar, ends, killed)}
     assert blocked == {mute: 'no VMA', liar: 'no network', ends: '', killed: 'no boot'}
+
+
+def test_unblocked_it_starts_again_and_the_last_failure_is_kept(node):
+    vm, = vms(node, 'mute')
+    for _ in range(2):
+        hkd.order_start(node, vm)
+        row(node, vm, 'zombie_2', 'exited', '', 'stopped', timeout=40)
+        wait_until(lambda: hkd.vm(node, vm)['blocked'] == 'true', 10, 'the block')
+        hkd.wait_state(node, vm, 'stopped')
+        at = node.psql(f'SELECT blocked_ts > now() - interval $$1 min$$ FROM vm_runtimes'
+                       f' WHERE vm_id = {vm}')
+        assert at == [['t']]
+        first = kept(node, vm)
+        assert set(first) == {'upper', 'work', 'console.log'}
+        # An administrator unblocks it: no reason is left.
+        node.psql(f'UPDATE vm_runtimes SET blocked = false WHERE vm_id = {vm}')
+        assert node.psql('SELECT blocked_reason, blocked_ts FROM vm_runtimes'
+                         f' WHERE vm_id = {vm}') == [['', '']]
+    # Stopped by order while it starts: nobody has failed.
+    other, = vms(node, 'mute')
+    start(node, other, 'starting_2')
+    hkd.order_stop(node, other)
+    hkd.wait_state(node, other, 'stopped')
+    assert kept(node, other) == {}
 
 
 def test_orders_and_limits_before_the_first_process(node):

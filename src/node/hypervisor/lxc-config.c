@@ -167,6 +167,12 @@ int lxc_config_write(const struct lxc_config *c, struct buf *out)
                        c->run_dir, c->gateway, c->guard, c->run_dir, c->idmap, c->idmap,
                        c->apparmor ? "" : "lxc.apparmor.profile = unconfined\n", c->seccomp,
                        c->log_file);
+    /* Without a place for it, it is kept small, and for the time of the start. */
+    if (r == 0 && !c->console)
+        r = buf_printf(out,
+                       "lxc.console.logfile = %s/console\n"
+                       "lxc.console.size = 128kB\n",
+                       c->run_dir);
     if (r == 0 && c->console)
         r = buf_printf(out,
                        "lxc.console.logfile = %s\n"

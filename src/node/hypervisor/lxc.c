@@ -185,6 +185,20 @@ static must_check int write_config(const struct node *n, const struct node_vm_sp
     return r;
 }
 
+/* Where a guard finds what the guest wrote, wherever that is kept. */
+static must_check int link_console(const struct node *n, const struct node_vm_spec *s,
+                                   const char *run_dir)
+{
+    char console[256], path[256];
+
+    if (str_format(path, sizeof path, "%s/console", run_dir) < 0 ||
+        str_format(console, sizeof console, "%s/lxc/qvd-%llu.console", n->s.log_dir,
+                   (unsigned long long)s->id) < 0)
+        return -ENAMETOOLONG;
+    (void)unlink(path);
+    return n->s.console_log && symlink(console, path) < 0 ? -errno : 0;
+}
+
 static must_check int write_resolv(const struct node *n, const char *run_dir)
 {
     char path[256], word[64], gateway[16];
@@ -312,6 +326,8 @@ static int start(struct node_vm *vm, struct qvd_error *err)
     }
     if (r == 0)
         r = write_config(n, s, run_dir);
+    if (r == 0)
+        r = link_console(n, s, run_dir);
     if (r == 0)
         r = write_resolv(n, run_dir);
     if (r == 0)

@@ -2,13 +2,19 @@
 #include "node/storage/purge.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include "base/list.h"
 #include "base/str.h"
 #include "ev/child.h"
+
+/* As the guard names them. */
+#define FAILED "deleteme-failed-"
 
 struct item {
     struct list node;
@@ -117,13 +123,62 @@ int purge_add(struct purge *p, const char *path, bool urgent, purge_fn *done, vo
     return 0;
 }
 
-void purge_scan(struct purge *p, const char *dir)
+/* The VM of deleteme-failed-<vm>-<mark>; 0: it is none of these. */
+static uint64_t failed_vm(const char *name)
+{
+    char number[24];
+    uint64_t vm;
+    size_t len;
+
+    if (!str_starts(name, FAILED))
+        return 0;
+    len = strspn(name + sizeof FAILED - 1, "0123456789");
+    if (name[sizeof FAILED - 1 + len] != '-' ||
+        str_copy_n(number, sizeof number, name + sizeof FAILED - 1, len) < 0 ||
+        str_to_u64(number, INT64_MAX, &vm) < 0)
+        return 0;
+    return vm;
+}
+
+static time_t age_of(DIR *d, const char *name, time_t now)
+{
+    struct stat st;
+
+    return fstatat(dirfd(d), name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : now - st.st_mtime;
+}
+
+/* Is there a younger one of the same VM? */
+static bool superseded(const char *dir, const char *name, uint64_t vm, time_t age, time_t now)
 {
     DIR *d = opendir(dir);
     struct dirent *e;
+    bool found = false;
+
+    while (d && !found && (e = readdir(d))) {
+        time_t other;
+
+        if (failed_vm(e->d_name) != vm || strcmp(e->d_name, name) == 0)
+            continue;
+        other = age_of(d, e->d_name, now);
+        found = other < age || (other == age && strcmp(e->d_name, name) > 0);
+    }
+    if (d)
+        closedir(d);
+    return found;
+}
+
+void purge_scan(struct purge *p, const char *dir, int64_t keep_s)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    time_t now = time(NULL);
 
     while (d && (e = readdir(d))) {
-        if (!str_starts(e->d_name, "deleteme-"))
+        uint64_t vm = failed_vm(e->d_name);
+        time_t age = vm ? age_of(d, e->d_name, now) : 0;
+
+        if (!str_starts(e->d_name, "deleteme-") ||
+            (vm && age < keep_s && !superseded(dir, e->d_name, vm, age, now)))
             continue;
         _cleanup_(free_p) char *path = str_printf("%s/%s", dir, e->d_name);
         if (path && purge_add(p, path, false, NULL, NULL) < 0)

@@ -270,6 +270,11 @@ int node_vm_adopt(struct node *n, uint64_t id, const struct node_vm_fns *fns, vo
     return -ESRCH;
 }
 
+void node_vm_settle(struct node_vm *vm)
+{
+    fakes.runs[vm->id].settled++;
+}
+
 int node_vm_term(struct node_vm *vm)
 {
     struct fake_run *run = &fakes.runs[vm->id];

@@ -22,7 +22,7 @@ struct fake_run {
     struct node_vm *run; /* NULL: does not run */
     const struct node_vm_fns *fns;
     void *arg;
-    unsigned launched, termed, killed;
+    unsigned launched, termed, killed, settled;
     bool deaf;        /* TERM does not help */
     bool found;       /* adoption finds it */
     const char *fail; /* the launch is refused */

@@ -136,7 +136,7 @@ static void what_a_flavour_chooses(void **state)
     const char *text = text_of(&c, &out);
 
     expect_none(text, " home none");
-    expect_none(text, "lxc.console.logfile");
+    expect_line(text, "lxc.console.size = 128kB");
     buf_done(&out);
     c.own_home = c.apparmor = true;
     c.console = "/var/log/qvd/lxc/qvd-42.console";
