@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <sys/un.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/str.h"
 
 static const char *const level_table[LOG_LEVEL_MAX] = {
@@ -28,8 +30,12 @@ enum form {
     FORM_PLAIN,   /* time, level and program, for a terminal or a file */
     FORM_JOURNAL, /* <N> text */
     FORM_SYSLOG,  /* <N>time program: text, as /dev/log takes it */
-    FORM_REMOTE,  /* RFC 5424 */
+    FORM_REMOTE,  /* RFC 5424, a datagram each */
+    FORM_STREAM,  /* RFC 5424 over TCP, each ended by a newline (RFC 6587, 3.4.2) */
 };
+#define STREAM_WORD "tcp://"
+#define STREAM_CONNECT_MS 1000
+#define STREAM_AGAIN_MS 5000
 
 static struct {
     const char *program;
@@ -44,6 +50,8 @@ static struct {
     char host[256];       /* ours, for FORM_REMOTE */
     bool each_line_opens; /* log_by_name() */
     unsigned lost;
+    bool cut;           /* FORM_STREAM: the last line went only in part */
+    int64_t tried_last; /* FORM_STREAM: to connect again */
 } out = {.program = "qvd",
          .level = LOG_LEVEL_INFO,
          .facility = 3,
@@ -62,9 +70,13 @@ static enum form form_of(int fd)
     struct stat st;
     int type;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 && type == SOCK_DGRAM &&
-        getsockname(fd, (struct sockaddr *)&sa, &len) == 0)
-        return sa.ss_family == AF_UNIX ? FORM_SYSLOG : FORM_REMOTE;
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_len) == 0 &&
+        getsockname(fd, (struct sockaddr *)&sa, &len) == 0) {
+        if (type == SOCK_DGRAM)
+            return sa.ss_family == AF_UNIX ? FORM_SYSLOG : FORM_REMOTE;
+        if (type == SOCK_STREAM && sa.ss_family != AF_UNIX)
+            return FORM_STREAM;
+    }
     if (!journal || fstat(fd, &st) < 0)
         return FORM_PLAIN;
     (void)snprintf(mine, sizeof mine, "%llu:%llu", (unsigned long long)st.st_dev,
@@ -156,12 +168,28 @@ static int connect_local(int fd, const char *path)
     return connect(fd, (const struct sockaddr *)&sa, sizeof sa) < 0 ? -errno : 0;
 }
 
-static int connect_remote(const char *address)
+/* Waits a moment only: lines are worth less than a start. */
+static int connect_in_time(int fd, const struct addrinfo *a)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int error = 0;
+    socklen_t len = sizeof error;
+
+    if (connect(fd, a->ai_addr, a->ai_addrlen) == 0)
+        return 0;
+    if (errno != EINPROGRESS)
+        return -errno;
+    if (poll(&p, 1, STREAM_CONNECT_MS) != 1)
+        return -ETIMEDOUT;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? -errno : -error;
+}
+
+static int connect_remote(const char *address, int type)
 {
     const char *colon = strrchr(address, ':');
     bool bracket = *address == '[';
     size_t len = colon ? (size_t)(colon - address) : 0;
-    const struct addrinfo hints = {.ai_socktype = SOCK_DGRAM};
+    const struct addrinfo hints = {.ai_socktype = type};
     struct addrinfo *found;
     char host[256];
     int fd = -EHOSTUNREACH;
@@ -172,8 +200,8 @@ static int connect_remote(const char *address)
     if (getaddrinfo(host, colon + 1, &hints, &found) != 0)
         return -EHOSTUNREACH;
     for (const struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) < 0) {
+        fd = socket(a->ai_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd >= 0 && connect_in_time(fd, a) < 0) {
             close(fd);
             fd = -EHOSTUNREACH;
         }
@@ -182,10 +210,27 @@ static int connect_remote(const char *address)
     return fd < 0 ? -EHOSTUNREACH : fd;
 }
 
+static int set_stream(const char *address, int facility)
+{
+    int fd = connect_remote(address + strlen(STREAM_WORD), SOCK_STREAM);
+
+    if (fd < 0)
+        return fd;
+    set_target(fd, FORM_STREAM, address);
+    out.facility = facility;
+    out.cut = false;
+    return 0;
+}
+
 int log_set_syslog(const char *address, int facility)
 {
     bool local = *address == '/';
     int fd, r;
+
+    if (str_starts(address, STREAM_WORD))
+        return set_stream(address, facility);
+    if (str_starts(address, "udp://"))
+        address += strlen("udp://");
 
     /* The same socket, connected again: children hold it too. */
     if (local && out.form == FORM_SYSLOG && strcmp(out.name, address) == 0) {
@@ -196,7 +241,8 @@ int log_set_syslog(const char *address, int facility)
         }
         return r;
     }
-    fd = local ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : connect_remote(address);
+    fd =
+        local ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : connect_remote(address, SOCK_DGRAM);
     if (fd < 0)
         return local ? -errno : fd;
     r = local ? connect_local(fd, address) : 0;
@@ -300,10 +346,10 @@ static size_t head(char *line, size_t size, enum log_level level)
                                 (int)getpid());
     }
     gmtime_r(&ts.tv_sec, &tm);
-    at = out.form == FORM_REMOTE ? (size_t)snprintf(line, size, "<%d>1 ", pri) : 0;
+    at = out.form >= FORM_REMOTE ? (size_t)snprintf(line, size, "<%d>1 ", pri) : 0;
     at += strftime(line + at, size - at, "%Y-%m-%dT%H:%M:%S", &tm);
     at += (size_t)snprintf(line + at, size - at, ".%03ldZ ", ts.tv_nsec / 1000000);
-    if (out.form == FORM_REMOTE)
+    if (out.form >= FORM_REMOTE)
         return at + (size_t)snprintf(line + at, size - at, "%s %s %d - - ", out.host, out.program,
                                      (int)getpid());
     return at + (size_t)snprintf(line + at, size - at, "%s[%d] %s: ", out.program, (int)getpid(),
@@ -322,6 +368,34 @@ static size_t append_safe(char *line, size_t at, size_t size, const char *text)
     return at;
 }
 
+static bool send_stream(const char *line, size_t len)
+{
+    /* The receiver finds the next line's beginning again. */
+    if (out.cut && send(out.fd, "\n", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+        out.cut = false;
+    ssize_t n = out.cut ? -1 : send(out.fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0 && (size_t)n < len)
+        out.cut = true;
+    return n == (ssize_t)len;
+}
+
+/* The server was restarted, or is: it is asked again now and then. */
+static bool put_stream(const char *line, size_t len)
+{
+    if (send_stream(line, len))
+        return true;
+    if (errno == EAGAIN || !out.own || clock_ms() - out.tried_last < STREAM_AGAIN_MS)
+        return false;
+    out.tried_last = clock_ms();
+    int fd = connect_remote(out.name + strlen(STREAM_WORD), SOCK_STREAM);
+    if (fd < 0)
+        return false;
+    bool moved = dup3(fd, out.fd, out.fd == STDERR_FILENO ? 0 : O_CLOEXEC) >= 0;
+    close(fd);
+    out.cut = false;
+    return moved && send_stream(line, len);
+}
+
 /* One write a line, so that lines of several processes do not mix. */
 static bool put(const char *line, size_t len)
 {
@@ -333,6 +407,8 @@ static bool put(const char *line, size_t len)
     }
     if (!datagram)
         return write(out.fd, line, len) >= 0;
+    if (out.form == FORM_STREAM)
+        return put_stream(line, len);
     if (send(out.fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
         return true;
     /* Restarted: its socket is another now. A child has no name of it; its parent's call mends the
@@ -348,7 +424,7 @@ static void tell_lost(void)
     size_t at = head(line, sizeof line, LOG_LEVEL_WARNING);
 
     at += (size_t)snprintf(line + at, sizeof line - at, "%u lines before were lost", out.lost);
-    if (out.form < FORM_SYSLOG)
+    if (out.form < FORM_SYSLOG || out.form == FORM_STREAM)
         line[at++] = '\n';
     if (put(line, at))
         out.lost = 0;
@@ -369,7 +445,7 @@ void log_line(enum log_level level, const char *fmt, ...)
         tell_lost();
     size_t at = head(line, sizeof line, level);
     at = append_safe(line, at, sizeof line, text);
-    if (out.form < FORM_SYSLOG)
+    if (out.form < FORM_SYSLOG || out.form == FORM_STREAM)
         line[at++] = '\n';
     /* Nobody to tell on failure. */
     if (!put(line, at))

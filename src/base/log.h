@@ -35,7 +35,8 @@ enum log_level log_get_level(void);
  * (logrotate). NULL: back to stderr. 0 or -errno with the former target kept. */
 must_check int log_set_file(const char *path);
 /* Lines go to a syslog: address is its unix socket ("/dev/log"), or "HOST:PORT", "[IPv6]:PORT" of a
- * remote one (UDP, RFC 5424; a name is looked up, which may take a while). Never blocks: what
+ * remote one (UDP, RFC 5424; a name is looked up, which may take a while), "tcp://HOST:PORT" of one
+ * over TCP, which is waited for a second and then asked again by itself. Else never blocks: what
  * syslog does not take is counted, and the number told with the next line. A local socket that
  * was made anew (syslog restarted) is found again at the next line. 0 or -errno (-EINVAL: no such
  * form of address) with the former target kept. */

@@ -140,7 +140,7 @@ def test_soft_expiration(farm, ann):
     first, second = (float(line.split()[0]) for line in notes())
     assert 0 <= first - at < 1
     assert 1.5 < second - first < 3.5
-    assert f'qvd.vm.expiration.soft {when}' in notes()[0]
+    assert f'vm.expiration.soft {when}' in notes()[0]
     assert 'expire' in notes()[0].split(when)[1]
     # Taken back: it is not told any more.
     edit(farm, ann, expire_soft='')

@@ -18,9 +18,11 @@ import painter  # noqa: E402  pylint: disable=wrong-import-position
 FARM = {'services': False}
 
 
-@pytest.fixture(scope='module', params=['minimal', 'minimal-systemd', 'xfce'])
-def shared(request, farm):
-    made = VmBox(farm, request.param)
+IMAGES = ['minimal', 'minimal-systemd', 'xfce']
+
+
+def run_box(request, farm, image):
+    made = VmBox(farm, image)
     failed_before = request.session.testsfailed
     made.start()
     yield made
@@ -28,6 +30,17 @@ def shared(request, farm):
         print(made.logs())
         print(made.sh('cat /var/log/qvd/*; journalctl -u qvd-vma 2>/dev/null | tail -50', check=False))
     made.close()
+
+
+@pytest.fixture(params=IMAGES)
+def crash(request, farm):
+    """A VM of its own: sysvinit gives up an agent that ends ten times in two minutes."""
+    yield from run_box(request, farm, request.param)
+
+
+@pytest.fixture(scope='module', params=['minimal', 'xfce'])
+def shared(request, farm):
+    yield from run_box(request, farm, request.param)
 
 
 @pytest.fixture
@@ -67,111 +80,111 @@ def end_monitor(box, also='', signal='KILL'):
 
 # -- the agent ---------------------------------------------------------------------------------------
 
-def test_a_killed_agent_is_followed_by_one_that_adopts_the_desktop(box, xservers):
+def test_a_killed_agent_is_followed_by_one_that_adopts_the_desktop(crash, xservers):
     seed, first, second = secrets.token_hex(8), xservers(), xservers()
-    box.x_start()
-    with box.client(first.display) as former:
-        box.wait_state('connected')
-        painting = paint(box, 'ann', seed)
+    crash.x_start()
+    with crash.client(first.display) as former:
+        crash.wait_state('connected')
+        painting = paint(crash, 'ann', seed)
         see(first, seed)
-        agent = box.sh('pgrep -o -x nxagent')
-        end_monitor(box)
+        agent = crash.sh('pgrep -o -x nxagent')
+        end_monitor(crash)
         # Same nxagent, same stream, same picture.
-        assert box.state() == 'connected'
+        assert crash.state() == 'connected'
         assert former.poll() is None and painting.poll() is None
-        assert box.sh('pgrep -o -x nxagent') == agent
+        assert crash.sh('pgrep -o -x nxagent') == agent
         see(first, seed)
         # It is in charge again: a takeover.
-        box.x_start()
+        crash.x_start()
         wait_exit(former)
-        with box.client(second.display):
-            box.wait_state('connected')
+        with crash.client(second.display):
+            crash.wait_state('connected')
             see(second, seed)
             # And once more, for good measure, with the person leaving while nobody looks.
-            end_monitor(box, signal='USR2')
-            assert box.state() == 'connected'
-    box.wait_state('suspended')
-    end_monitor(box)
-    assert box.state() == 'suspended' and painting.poll() is None
-    box.x_start()
-    with box.client(first.display):
-        box.wait_state('connected')
+            end_monitor(crash, signal='USR2')
+            assert crash.state() == 'connected'
+    crash.wait_state('suspended')
+    end_monitor(crash)
+    assert crash.state() == 'suspended' and painting.poll() is None
+    crash.x_start()
+    with crash.client(first.display):
+        crash.wait_state('connected')
         see(first, seed)
-    assert box.call('x_stop') == (200, {'state': 'stopped'})
-    wait_until(lambda: box.sh('pgrep -u ann; true') == '', 10, 'the end of the session')
+    assert crash.call('x_stop') == (200, {'state': 'stopped'})
+    wait_until(lambda: crash.sh('pgrep -u ann; true') == '', 10, 'the end of the session')
 
 
-def test_what_happens_while_no_agent_looks_is_noticed(box, xservers):
+def test_what_happens_while_no_agent_looks_is_noticed(crash, xservers):
     screen, old = xservers(), None
-    box.x_start()
-    with box.client(screen.display) as client:
-        box.wait_state('connected')
-        old = monitor_of(box)
+    crash.x_start()
+    with crash.client(screen.display) as client:
+        crash.wait_state('connected')
+        old = monitor_of(crash)
         # The client goes in the moment in which no agent is there.
-        box.sh(f'kill -STOP 1; kill -KILL {old}', check=False)
+        crash.sh(f'kill -STOP 1; kill -KILL {old}', check=False)
         client.kill()
         client.wait()
-        box.sh('kill -CONT 1', check=False)
-    wait_until(lambda: monitor_of(box) not in ('', old), 20, 'a new agent')
+        crash.sh('kill -CONT 1', check=False)
+    wait_until(lambda: monitor_of(crash) not in ('', old), 20, 'a new agent')
 
     def suspended():
         try:
-            return box.state() == 'suspended'
+            return crash.state() == 'suspended'
         except OSError:
             return False
     wait_until(suspended, 20, 'suspended')
     # The person logs out in such a moment.
-    box.x_start()
-    with box.client(screen.display):
-        box.wait_state('connected')
-        end_monitor(box, 'pkill -u ann')
-        box.wait_state('stopped', 20)
+    crash.x_start()
+    with crash.client(screen.display):
+        crash.wait_state('connected')
+        end_monitor(crash, 'pkill -u ann')
+        crash.wait_state('stopped', 20)
     # nxagent dies in such a moment.
-    box.x_start()
-    with box.client(screen.display):
-        box.wait_state('connected')
-        end_monitor(box, 'pkill -KILL -x nxagent')
-        box.wait_state('stopped', 20)
-    box.x_start()
-    with box.client(screen.display):
-        box.wait_state('connected')
+    crash.x_start()
+    with crash.client(screen.display):
+        crash.wait_state('connected')
+        end_monitor(crash, 'pkill -KILL -x nxagent')
+        crash.wait_state('stopped', 20)
+    crash.x_start()
+    with crash.client(screen.display):
+        crash.wait_state('connected')
 
 
-def test_an_agent_killed_in_each_phase_of_a_start(box, xservers):
+def test_an_agent_killed_in_each_phase_of_a_start(crash, xservers):
     screen = xservers()
     for wait_for in ('provisioning', 'listening'):
-        begun = box.begin('x_start', {'qvd.vm.user.name': 'ann'}, box.next_serial())
+        begun = crash.begin('x_start', {'qvd.vm.user.name': 'ann'}, crash.next_serial())
         if wait_for == 'listening':
-            assert box.finish(begun)[0] == 200
-        end_monitor(box)
+            assert crash.finish(begun)[0] == 200
+        end_monitor(crash)
         # The broker asks again, with the same serial.
-        assert box.call('x_start', {'qvd.vm.user.name': 'ann'}, box.serial) == (
+        assert crash.call('x_start', {'qvd.vm.user.name': 'ann'}, crash.serial) == (
             200, {'state': 'listening'})
-        with box.client(screen.display):
-            box.wait_state('connected')
-        box.wait_state('suspended')
-        assert box.call('x_stop')[0] == 200
+        with crash.client(screen.display):
+            crash.wait_state('connected')
+        crash.wait_state('suspended')
+        assert crash.call('x_stop')[0] == 200
 
 
-def test_old_orders_stay_refused_after_a_restart_of_the_agent(box):
-    box.next_serial()
-    last = box.next_serial()
-    assert box.call('x_stop', serial=last)[0] == 200
-    end_monitor(box)
+def test_old_orders_stay_refused_after_a_restart_of_the_agent(crash):
+    crash.next_serial()
+    last = crash.next_serial()
+    assert crash.call('x_stop', serial=last)[0] == 200
+    end_monitor(crash)
     for function in ('x_start', 'x_stop', 'poweroff'):
-        assert box.call(function, serial=last - 1)[0] == 409
+        assert crash.call(function, serial=last - 1)[0] == 409
     # The same again is answered, and not done a second time.
-    box.x_start()
-    serial = box.serial
-    end_monitor(box)
-    assert box.call('x_start', {'qvd.vm.user.name': 'ben'}, serial)[0] == 200
-    assert box.sh('id -u ben 2>/dev/null; true') == ''
+    crash.x_start()
+    serial = crash.serial
+    end_monitor(crash)
+    assert crash.call('x_start', {'qvd.vm.user.name': 'ben'}, serial)[0] == 200
+    assert crash.sh('id -u ben 2>/dev/null; true') == ''
 
 
-def test_an_agent_told_to_end_ends_the_desktop(box):
-    box.x_start()
-    end_monitor(box, signal='TERM')
-    assert box.state() == 'stopped' and box.sh('pgrep -x nxagent; true') == ''
+def test_an_agent_told_to_end_ends_the_desktop(crash):
+    crash.x_start()
+    end_monitor(crash, signal='TERM')
+    assert crash.state() == 'stopped' and crash.sh('pgrep -x nxagent; true') == ''
 
 
 # -- nxagent, the session, files in the way ----------------------------------------------------------
@@ -245,12 +258,12 @@ def test_replays_and_floods_are_bounded(box):
     serial = box.next_serial()
     body = b'{}'
     auth = request_auth(box.secret, 'x_stop', serial, 'ab' * 16, body)
-    assert box.call('x_stop', serial=serial, auth=auth, body=body) is not None or True
+    recorded = (f'POST /vma/1/x_stop HTTP/1.1\r\nQVD-Auth: {auth}\r\nContent-Length: {len(body)}\r\n'
+                '\r\n').encode() + body
+    assert b' 200 ' in box.exchange(recorded).split(b'\r\n')[0]
     box.x_start()
-    # The recorded order of before, a hundred times.
     for _ in range(100):
-        head = (f'POST /vma/1/x_stop HTTP/1.1\r\nQVD-Auth: {auth}\r\nContent-Length: {len(body)}\r\n\r\n')
-        assert b' 409 ' in box.exchange(head.encode() + body).split(b'\r\n')[0]
+        assert b' 409 ' in box.exchange(recorded).split(b'\r\n')[0]
     assert box.state() == 'listening'
     before = int(box.sh('ps -o rss= -p $(pgrep -x qvd-vma-listene)'))
     silent = []
@@ -298,8 +311,8 @@ def test_a_slow_link_costs_fewer_bytes(farm, xservers):
 
                 def quiet():
                     seen.append(sent())
-                    return seen[-1] - seen[-2] < 200 and seen[-1] > before + 20000
-                wait_until(quiet, 20, 'quiet', 0.5)
+                    return seen[-1] > before and seen[-1] - seen[-2] < 1000
+                wait_until(quiet, 20, 'quiet', 1)
                 cost[link] = seen[-1] - before
             box.call('x_stop')
     finally:

@@ -175,6 +175,51 @@ static void test_remote(void **state)
     assert_int_equal(log_set_file(NULL), 0);
 }
 
+static void expect_line(int fd, const char *tail)
+{
+    char text[1024];
+    ssize_t n = 0, more;
+
+    do {
+        more = recv(fd, text + n, sizeof text - 1 - n, 0);
+        assert_true(more > 0);
+        n += more;
+    } while (text[n - 1] != '\n');
+    text[n] = '\0';
+    if (strncmp(text, "<28>1 20", 8) != 0 || !str_ends(text, tail))
+        fail_msg("%s", text);
+}
+
+/* RFC 6587: over TCP, each line ended by a newline. A server that comes back gets lines again. */
+static void test_stream(void **state)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof sa;
+    char address[40], byte;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), peer;
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+    (void)snprintf(address, sizeof address, "tcp://127.0.0.1:%d", ntohs(sa.sin_port));
+    assert_int_equal(log_set_syslog("tcp://nonsense", 3), -EINVAL);
+    assert_int_equal(log_set_syslog(address, 3), -EHOSTUNREACH); /* nobody listens */
+    assert_int_equal(listen(fd, 4), 0);
+    assert_int_equal(log_set_syslog(address, 3), 0);
+    peer = accept(fd, NULL, NULL);
+    log_warning("by stream");
+    expect_line(peer, " - - by stream\n");
+    close(peer);
+    /* The first is lost in the network, the second finds the stream broken and makes a new one. */
+    log_warning("lost");
+    log_warning("found again");
+    peer = accept(fd, NULL, NULL);
+    expect_line(peer, " - - found again\n");
+    assert_int_equal(log_set_file(NULL), 0);
+    assert_int_equal(recv(peer, &byte, 1, 0), 0);
+    close(peer);
+    close(fd);
+}
+
 /* A child that opens nothing has target, level and facility of its parent; a new target by fd. */
 static void test_child(void **state)
 {
@@ -246,8 +291,9 @@ static void test_by_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file),  cmocka_unit_test(test_syslog),  cmocka_unit_test(test_remote),
-        cmocka_unit_test(test_child), cmocka_unit_test(test_by_name),
+        cmocka_unit_test(test_file),   cmocka_unit_test(test_syslog),
+        cmocka_unit_test(test_remote), cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_child),  cmocka_unit_test(test_by_name),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
