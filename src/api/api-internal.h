@@ -19,6 +19,7 @@
 #include "store/admin-config.h"
 #include "store/admin-vm.h"
 #include "store/admin.h"
+#include "store/schema.h"
 #include "stream/tls.h"
 
 #define API_VALUES_MAX 64
@@ -28,6 +29,7 @@ struct api {
     struct ev_loop *loop;
     struct conf *conf;
     struct db *db;
+    struct store_schema *schema;
     struct auth_client *auth;
     struct ipc_channel *master;
     struct tls_context *tls;

@@ -15,6 +15,7 @@
 #include "base/caps.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/port.h"
 #include "base/str.h"
 #include "conf/main.h"
 #include "config.h"
@@ -253,8 +254,13 @@ static must_check int bind_url(const char *url, int *ret_fd, struct qvd_error *e
     _cleanup_(close_p) int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) < 0 ||
-        bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 512) < 0)
-        return qvd_error_errno(err, errno, "api.url = %s", url);
+        bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0 || listen(fd, 512) < 0) {
+        char who[200];
+        if (errno != EADDRINUSE)
+            return qvd_error_errno(err, errno, "api.url = %s", url);
+        return qvd_error_set(err, -EADDRINUSE, "api.url = %s: the port is taken: %s", url,
+                             port_holder((uint16_t)port, who, sizeof who));
+    }
     *ret_fd = TAKE_FD(fd);
     return 0;
 }

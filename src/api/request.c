@@ -253,7 +253,12 @@ static void on_request(void *owner, const struct http_head *head, const char *bo
     q->api = c->api;
     q->conn = c;
     c->request = q;
-    begin(q, head, body, len);
+    if (store_schema_fits(c->api->schema))
+        begin(q, head, body, len);
+    else
+        api_answer_text_error(q, 503, "unavailable",
+                              "the database's schema is not the one of this qvd-api; its log tells"
+                              " what to do");
 }
 
 /* Without a ticket only a login may have a body, and a small one: strangers fill no memory. */

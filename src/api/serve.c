@@ -172,6 +172,7 @@ static void read_config(void *arg)
 {
     struct api *api = arg;
 
+    store_schema_look(api->schema);
     if (!store_config_load(api->db, api->conf, on_config, api))
         log_warning("settings not read from the database, ignoring: out of memory");
 }
@@ -179,6 +180,18 @@ static void read_config(void *arg)
 static void on_config_changed(void *arg, const char *channel, const char *payload)
 {
     read_config(arg);
+}
+
+static void on_schema(void *arg, const char *why)
+{
+    struct api *api = arg;
+
+    if (why) {
+        log_error("%s; until then every request gets 503", why);
+        return;
+    }
+    log_info("the database's schema fits again");
+    read_config(api);
 }
 
 static void on_interrupted(void *arg, const struct admin_done *done)
@@ -207,7 +220,8 @@ static must_check int start(struct api *api, struct qvd_error *err)
     api->copies = map_new_u64();
     if (!api->copies || ev_loop_new(&api->loop) < 0 ||
         db_new(api->loop, &target, &options, &api->db) < 0 ||
-        auth_client_new(api->loop, &api->auth) < 0)
+        auth_client_new(api->loop, &api->auth) < 0 ||
+        store_schema_new(api->loop, api->db, on_schema, api, &api->schema) < 0)
         return qvd_error_set(err, -ENOMEM, "out of memory");
     explicit_bzero(&target, sizeof target);
     r = ipc_channel_new(api->loop, API_CHANNEL_FD, handlers, ARRAY_SIZE(handlers), on_master_gone,
@@ -254,6 +268,7 @@ int api_serve(struct conf *conf, size_t n_listeners)
     QVD_LIST_FOREACH (c, &api.conns, struct api_conn, node)
         api_conn_free(c);
     auth_client_free(api.auth);
+    store_schema_free(api.schema);
     db_free(api.db);
     ipc_channel_free(api.master);
     ev_signal_free(term);

@@ -98,6 +98,8 @@ int deploy_migrate(struct deploy *d, struct qvd_error *err)
         r = compare(d, &applied, err);
     for (size_t i = applied; i < n && r == 0; i++)
         r = apply(d->pg, &m[i], err);
+    if (r == 0 && applied < n) /* daemons that wait for it look again */
+        r = deploy_sql(d->pg, NULL, err, "NOTIFY config, 'schema 0'");
     if (r == 0 && applied == n)
         printf("database %s: up to date (migration %04d)\n", d->target.name, migrations_last());
     return r;

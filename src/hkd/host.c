@@ -17,7 +17,6 @@
 
 #define RETRY_MS 1000
 /* A clock that is further off from the database's is worth a line. */
-#define CLOCK_WARNING 2.0
 #define CLOCK_VALID_MS 500
 
 struct host {
@@ -410,7 +409,7 @@ bool host_stops_vms(const struct host *h)
 
 static void look_at_clock(struct host *h, double diff)
 {
-    bool off = fabs(diff) > CLOCK_WARNING;
+    bool off = fabs(diff) * 1000 > (double)conf_ms(h->d->conf, "hkd.clock.difference");
 
     if (off && !h->clock_told)
         log_warning("this node's clock differs from the database's by %.1f s; set it (NTP)", diff);

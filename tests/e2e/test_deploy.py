@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """qvd-deploy-db: install, repeat, upgrade, refuse, destroy."""
 
+import hashlib
 import os
 import pty
 import re
@@ -10,7 +11,7 @@ import subprocess
 
 import pytest
 
-from farm import installed_tree
+from farm import TOP, installed_tree
 from pg import Cluster
 
 
@@ -217,3 +218,84 @@ def test_a_migration_that_fails_leaves_nothing(cluster, name):
     cluster.psql('DROP VIEW vm_effective_properties', name)
     again = cluster.deploy(name=name, check=False)
     assert 'migration 0001 (first_desktop): applied' in again.stdout
+
+
+OLD_DATA = """
+INSERT INTO tenants (id, name) VALUES (2, 'acme');
+INSERT INTO hosts (name, address) VALUES ('node1', '10.3.15.1'), ('node2', '10.3.15.2');
+INSERT INTO administrators (tenant_id, name, password)
+    VALUES (0, 'admin', '$y$j9T$salt$hashhashhash'), (2, 'boss', '$y$j9T$salt$hashhashhash');
+INSERT INTO users (tenant_id, login, password)
+    SELECT 1 + n % 2, 'user' || n, '$y$j9T$salt$hash' || n || 'hash' FROM generate_series(1, 200) n;
+INSERT INTO osfs (tenant_id, name, memory) VALUES (1, 'desk', 512), (2, 'desk', 1024);
+INSERT INTO dis (osf_id, path, version) SELECT o.id, o.id || '-i' || n || '.tar.zst', 'v' || n
+    FROM osfs o, generate_series(1, 3) n;
+INSERT INTO vms (name, user_id, osf_id, ip) SELECT 'vm-' || u.login, u.id, o.id,
+    '10.3.16.0'::inet + u.id FROM users u JOIN osfs o ON o.tenant_id = u.tenant_id;
+INSERT INTO configs (tenant_id, key, value) VALUES (-1, 'l7r.limit.head', '5s'),
+    (2, 'l7r.auth.plugins', 'default'), (-1, 'my.own', 'x');
+"""
+KEPT = {'tenants': 'name', 'hosts': 'name || host(address)', 'users': 'tenant_id || login || password',
+        'administrators': 'name || password', 'osfs': 'name || memory', 'dis': 'path || version',
+        'vms': 'name || user_id || host(ip)', 'configs': 'key || value', 'vm_runtimes': 'vm_state'}
+
+
+def first_schema(cluster, name):
+    """A database as the first release made it."""
+    folder = os.path.join(TOP, 'src/db/migrations')
+    file = next(f for f in sorted(os.listdir(folder)) if f.startswith('0001_'))
+    with open(os.path.join(folder, file), 'rb') as f:
+        sql = f.read()
+    cluster.psql(f'CREATE DATABASE {name} OWNER qvd_owner')
+    cluster.psql(
+        'GRANT CREATE, USAGE ON SCHEMA public TO qvd_owner; SET ROLE qvd_owner; '
+        'CREATE TABLE schema_migrations (version integer PRIMARY KEY, name text NOT NULL, '
+        'sha256 text NOT NULL, program text NOT NULL, '
+        'applied_at timestamptz NOT NULL DEFAULT clock_timestamp());\n'
+        f'{sql.decode()};\n'
+        "INSERT INTO schema_migrations (version, name, sha256, program) VALUES "
+        f"(1, '{file[5:-4]}', '{hashlib.sha256(sql).hexdigest()}', 'qvd-deploy-db 0.1.0');", name)
+
+
+def test_upgrade_keeps_what_was_there(cluster, name, tmp_path):
+    """A database of the first release, filled, becomes the newest: each row is still there."""
+    cluster.new_database().drop()  # makes the roles
+    first_schema(cluster, name)
+    cluster.psql(OLD_DATA, name)
+
+    def content():
+        return {table: cluster.psql(f'SELECT {what} FROM {table} ORDER BY 1', name)
+                for table, what in KEPT.items()}
+    before = content()
+    assert len(before['users']) == len(before['vms']) == len(before['vm_runtimes']) == 200
+    later = sorted(f for f in os.listdir(os.path.join(TOP, 'src/db/migrations'))
+                   if f.endswith('.sql') and not f.startswith('0001_'))
+    status = cluster.deploy('--status', name=name, check=False)
+    assert status.returncode == (3 if later else 0)
+    done = cluster.deploy('--admin-password-file', str(tmp_path / 'pw'), name=name)
+    for file in later:
+        assert f'migration {file[:4]} ({file[5:-4]}): applied' in done.stdout
+        assert f'  {file[:4]}  {file[5:-4]}' in status.stdout
+    assert content() == before
+    assert not (tmp_path / 'pw').exists()  # there are administrators
+    assert cluster.deploy('--status', name=name).returncode == 0
+    # What it has become is what a new one is.
+    fresh = cluster.new_database()
+    describe = ("SELECT table_name, column_name, data_type, is_nullable, column_default "
+                "FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2")
+    try:
+        assert [r for r in cluster.psql(describe, name) if r[0] != 'schema_migrations'] == [
+            r for r in fresh.psql(describe) if r[0] != 'schema_migrations']
+    finally:
+        fresh.drop()
+
+
+def test_a_newer_schema_is_left_alone(cluster, name, tmp_path):
+    install(cluster, name, tmp_path)
+    cluster.psql("INSERT INTO schema_migrations (version, name, sha256, program) VALUES (9999, "
+                 f"'later', '{'0' * 64}', 'qvd-deploy-db 99')", name)
+    for option in ((), ('--status',)):
+        done = cluster.deploy(*option, name=name, check=False)
+        assert done.returncode == 1
+        assert 'has migration 9999 (later), which this qvd-deploy-db' in done.stderr
+        assert 'install the newer program' in done.stderr

@@ -16,6 +16,7 @@
 #include "ipc/rpc-client.h"
 #include "l7r/broker/table.h"
 #include "store/l7r.h"
+#include "store/schema.h"
 #include "store/session.h"
 #include "store/store.h"
 
@@ -29,6 +30,7 @@ struct broker {
     struct conf *conf;
     struct conf *former_conf; /* replaced while the database's rows were on their way to it */
     struct db *db;
+    struct store_schema *schema; /* NULL: no database yet */
     struct auth_client *auth;
     struct rpc_client *rpc;
     char nodename[128];
@@ -173,6 +175,9 @@ must_check struct session *session_new(struct broker *b, struct link *l, uint64_
 void session_event(struct session *s, enum session_event event);
 /* Ends it whatever it does; reason is what the client reads and the row keeps. */
 void session_abort(struct session *s, const char *reason);
+/* Why nothing new is begun, for the user: the broker is stopping, or the database's schema is not
+ * the one of this program. NULL: it is. */
+const char *broker_refuses(const struct broker *b);
 /* Sets the answer (once; later ones are ignored) and returns SESSION_EV_REFUSED. */
 enum session_event session_refuse(struct session *s, uint32_t status, const char *fmt, ...)
     printf_like(3, 4);

@@ -90,7 +90,30 @@ static void load(struct broker *b)
 
 static void config_changed(void *arg, const char *channel, const char *payload)
 {
+    store_schema_look(((struct broker *)arg)->schema);
     load(arg);
+}
+
+const char *broker_refuses(const struct broker *b)
+{
+    if (b->stopping)
+        return "The server is stopping. Retry later";
+    if (b->schema && !store_schema_fits(b->schema))
+        return "The server is being upgraded. Retry later";
+    return NULL;
+}
+
+static void schema_changed(void *arg, const char *why)
+{
+    struct broker *b = arg;
+
+    if (why) {
+        log_error("%s; until then new requests get 503", why);
+        return;
+    }
+    log_info("the database's schema fits again");
+    load(b);
+    reconcile_now(b);
 }
 
 static void listening(void *arg)
@@ -99,6 +122,7 @@ static void listening(void *arg)
 
     if (!b->listening_since)
         b->listening_since = clock_ms();
+    store_schema_look(b->schema);
     load(b);
     reconcile_now(b);
 }
@@ -121,6 +145,8 @@ static must_check int open_database(struct broker *b, const struct db_target *ta
     const struct db_options options = {.name = "qvd-l7r", .connections = 2};
     int r = db_new(b->loop, target, &options, &b->db);
 
+    if (r == 0)
+        r = store_schema_new(b->loop, b->db, schema_changed, b, &b->schema);
     if (r < 0)
         return r;
     db_on_listening(b->db, listening, b);

@@ -145,10 +145,6 @@ static int on_request(void *owner, const void *msg, int *fd)
         session_abort(s, "malformed request");
         return r;
     }
-    if (l->broker->stopping) {
-        session_abort(s, "The server is stopping. Retry later");
-        return 0;
-    }
     session_event(s, s->kind == L7R_PING ? SESSION_EV_OPEN : SESSION_EV_DONE);
     return 0;
 }

@@ -133,6 +133,8 @@ enum session_event step_auth(struct session *s)
     struct auth_verify_token bearer = {
         .token = s->secret, .source = s->source, .file_name = s->file_name, .env = env};
 
+    if (broker_refuses(s->broker))
+        return session_refuse(s, 503, "%s", broker_refuses(s->broker));
     if (s->credentials == L7R_NONE)
         return session_refuse(s, 401, "Unauthorized");
     if (shares_too_much(s))

@@ -33,6 +33,8 @@ static enum session_event judge(struct session *s)
     const struct store_l7r_host *h = &s->broker->host;
     bool state_matters = s->kind != L7R_CONNECT && s->kind != L7R_STOP_VM;
 
+    if (broker_refuses(s->broker))
+        return session_refuse(s, 503, "%s", broker_refuses(s->broker));
     if (h->failed)
         return session_refuse(s, 503, "The database cannot be reached. Retry later");
     if (!h->registered)

@@ -8,6 +8,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/port.h"
 #include "base/str.h"
 #include "ev/service.h"
 #include "l7r/master/master-internal.h"
@@ -61,8 +62,9 @@ static socklen_t address_of(const char *word, uint16_t port, bool v4, struct soc
     return 0;
 }
 
-/* A listening socket or -errno; * is both families where there is IPv6. */
-static must_check int listen_at(const char *word, uint16_t port, bool v4)
+/* A listening socket or -errno; * is both families where there is IPv6. shared: others of ours may
+ * listen there too. */
+static must_check int listen_at(const char *word, uint16_t port, bool v4, bool shared)
 {
     struct sockaddr_storage addr;
     socklen_t len = address_of(word, port, v4, &addr);
@@ -73,15 +75,31 @@ static must_check int listen_at(const char *word, uint16_t port, bool v4)
     _cleanup_(close_p) int fd =
         socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0 && errno == EAFNOSUPPORT && strcmp(word, "*") == 0 && !v4)
-        return listen_at(word, port, true);
+        return listen_at(word, port, true, shared);
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0)
+        (shared && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0))
         return -errno;
     if (addr.ss_family == AF_INET6 && strcmp(word, "*") == 0)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     if (bind(fd, (struct sockaddr *)&addr, len) < 0 || listen(fd, BACKLOG) < 0)
         return -errno;
     return TAKE_FD(fd);
+}
+
+/* Nobody else is there, nor an L7R that we would share its connections with. */
+static must_check int is_free(const char *word, uint16_t port, struct qvd_error *err)
+{
+    char who[200];
+    int fd = listen_at(word, port, false, false);
+
+    if (fd >= 0) {
+        (void)fd_close(fd);
+        return 0;
+    }
+    if (fd == -EADDRINUSE)
+        return qvd_error_set(err, fd, "l7r.port = %u is taken: %s", port,
+                             port_holder(port, who, sizeof who));
+    return qvd_error_errno(err, fd, "l7r.address = %s, l7r.port = %u: cannot listen", word, port);
 }
 
 int sockets_open(struct master *m, struct qvd_error *err)
@@ -95,8 +113,11 @@ int sockets_open(struct master *m, struct qvd_error *err)
     if (r != 0)
         return r < 0 ? r : 0;
     while (conf_list_next(list, &at, word, sizeof word)) {
+        r = is_free(word, port, err);
+        if (r < 0)
+            return r;
         for (int64_t i = 0; i < workers; i++) {
-            r = listen_at(word, port, false);
+            r = listen_at(word, port, false, true);
             if (r < 0)
                 return qvd_error_errno(err, r, "l7r.address = %s, l7r.port = %u: cannot listen",
                                        word, port);
