@@ -194,6 +194,17 @@ def test_takeover_between_two_l7rs(farm, node, vm, second):
     wait_until(lambda: vm.row()['user_state'] == 'disconnected', 5, 'the VM to be free')
 
 
+def test_a_disconnect_reaches_the_l7r_of_the_session(farm, node, vm, second):
+    """Whichever it is, within a second."""
+    for address, inside in ((where(farm), False), (('127.0.0.1', SECOND_PORT), True)):
+        client = connected(address, farm, vm, inside)
+        began = time.monotonic()
+        node.psql(f"UPDATE vm_runtimes SET user_cmd = 'abort' WHERE vm_id = {vm.id}")
+        assert client.wire.record() == b''
+        assert time.monotonic() - began < 1
+        wait_until(lambda: vm.row()['user_state'] == 'disconnected', 5, 'the VM to be free')
+
+
 def test_an_l7r_that_dies_holds_nobody(farm, node, vm, second):
     """kill -9 of all of it: a connection elsewhere takes over after l7r.timeout.takeover (2 s), and
     what nobody takes is freed after l7r.instance.timeout (6 s)."""

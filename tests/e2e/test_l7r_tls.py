@@ -286,6 +286,19 @@ def test_keys_of_tickets_change(farm, node):
     farm.qa('config', 'del', 'l7r.ssl.tickets.rotate')
 
 
+def test_what_is_decided_before_the_database(farm, node):
+    """TLS cannot be taken away, nor the port changed, by a row: a word tells where it belongs."""
+    mark = mark_of(farm)
+    node.psql("INSERT INTO configs (key, value) VALUES ('l7r.use_ssl', '0'), ('l7r.port', '9999')")
+    for key in ('l7r.use_ssl', 'l7r.port'):
+        wait_log(farm, mark, f'{key} of the database has no effect: it belongs into node.conf')
+    reload(farm)
+    wait_log(farm, mark, 'worker . .* has ended: exit 0')
+    for _ in range(4):
+        assert serial_of(farm)
+    node.psql("DELETE FROM configs WHERE key IN ('l7r.use_ssl', 'l7r.port')")
+
+
 # Clients' certificates -----------------------------------------------------------------------------
 
 def test_without_an_authority_the_demand_is_refused(farm, node):

@@ -75,9 +75,14 @@ static int on_certificate(void *owner, const void *msg, int *fd)
     return 0;
 }
 
+/* Where we listen, and how, is decided before there is a database. */
 static void setting_changed(void *arg, const struct conf_key *key, int64_t tenant, const char *old)
 {
     *(bool *)arg = true;
+    if (key->when == CONF_RESTART && str_starts(key->key, "l7r."))
+        log_warning("%s of the database has no effect: it belongs into node.conf, as it is needed"
+                    " before the database is",
+                    key->key);
 }
 
 static int on_settings(void *owner, const void *msg, int *fd)
