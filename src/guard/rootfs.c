@@ -215,7 +215,9 @@ static must_check int mount_writable(struct guard *g, const char *base, const ch
     if (r < 0)
         return qvd_error_errno(err, r, "cannot mount overlay %s over %s", g->overlay, g->base);
     r = place_resolv(g, root);
-    return r < 0 ? qvd_error_errno(err, r, "cannot write the guest's resolv.conf") : 0;
+    return r < 0 ? qvd_error_errno(err, r, "cannot write the guest's resolv.conf into overlay %s",
+                                   g->overlay)
+                 : 0;
 }
 
 /* One folder of the read-only root: what the image has there, and above it a layer in memory. */

@@ -20,6 +20,7 @@
 #define CLOCK_VALID_MS 500
 
 struct host {
+    char address[64]; /* of the node's row */
     struct hkd *d;
     enum life_step step;
     bool stop_vms; /* the VMs are stopped too */
@@ -209,6 +210,7 @@ static void on_found(void *arg, const struct db_result *r)
         return;
     }
     h->d->host_id = host.id;
+    memcpy(h->address, host.address, sizeof h->address);
     log_info("node %s is host %lld, %s", name, (long long)host.id, host.address);
     event(h, LIFE_EV_DONE);
 }
@@ -275,6 +277,8 @@ static void enter_node(struct host *h)
     int r;
 
     node_settings_from_conf(d->conf, &settings);
+    if (conf_bool(d->conf, "internal.hkd.address_check.enabled"))
+        settings.address = h->address;
     r = node_new(d->loop, &settings, node_log, h, &d->node, &err);
     if (r == 0) {
         log_info("containers are limited by %s, their roots made writable by %s",

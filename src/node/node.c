@@ -34,7 +34,7 @@ static const char **text_of(struct node_settings *s, size_t i)
         &s->nodename, &s->run_dir,   &s->lxc_dir,   &s->log_dir,    &s->data_dir,   &s->libexec_dir,
         &s->images,   &s->basefs,    &s->overlayfs, &s->homefs,     &s->cgroup_dir, &s->bridge,
         &s->ip_start, &s->netmask,   &s->gateway,   &s->dns_server, &s->domain,     &s->uplinks,
-        &s->nat_if,   &s->lxc_start, &s->dnsmasq,   &s->nft,        &s->ip,
+        &s->nat_if,   &s->lxc_start, &s->dnsmasq,   &s->nft,        &s->ip,         &s->address,
     };
 
     return i < ARRAY_SIZE(table) ? table[i] : NULL;
@@ -226,6 +226,8 @@ static must_check int set_up(struct node *n, struct qvd_error *err)
 
     if (r == 0)
         r = addr_bridge_check(&n->net, err);
+    if (r == 0 && *s->address)
+        r = addr_node_check(&n->net, s->nodename, s->address, err);
     if (r == 0)
         r = check_programs(n, err);
     if (r == 0)

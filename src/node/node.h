@@ -25,6 +25,7 @@ struct node_vm;
  * copies. */
 struct node_settings {
     const char *nodename;                               /* in messages only */
+    const char *address;                                /* of its row; "", NULL: not looked at */
     const char *run_dir;                                /* /run/qvd */
     const char *lxc_dir;                                /* /run/qvd/lxc: lxc's -P */
     const char *log_dir;                                /* /var/log/qvd */

@@ -73,6 +73,10 @@ static const struct admin_field osf_fields[] = {
      "VMs may write on their system (default yes)"},
     {"user_storage_size", ADMIN_INT, "o.user_storage_size", "user_storage_size", "%s::integer",
      "dfscen", 0, 16777216, NULL, "Home of each VM, MB; none: homes live in the overlay"},
+    {"user_storage_limit", ADMIN_TEXT,
+     "CASE WHEN o.user_storage_size > 0 THEN CASE o.hypervisor WHEN 'kvm' THEN 'enforced' ELSE "
+     "'not enforced' END END",
+     NULL, NULL, "rfs", 0, 0, NULL, "Does something keep homes below user_storage_size?"},
     {"hypervisor", ADMIN_WORD, "o.hypervisor", "hypervisor", NULL, "dfsc", 0, 0, "lxc kvm nothing",
      "What runs it (default: vm.hypervisor)"},
     {"is_application", ADMIN_BOOL, "o.is_application", "is_application", "%s::boolean", "rfsce", 0,

@@ -43,7 +43,7 @@ def ok(farm, *words, **kwargs):
 
 
 def test_a_farm_is_made_in_the_manuals_words(farm):
-    assert ok(farm, 'host', 'add', 'name=node1', 'address=192.0.2.1') == 'Host added with id 1\n'
+    assert ok(farm, 'host', 'add', 'name=node1', 'address=127.0.0.1') == 'Host added with id 1\n'
     assert ok(farm, 'osf', 'add', 'name=MyOSF', 'memory=512', 'use_overlay=y') \
         == 'OSF added with id 1\n'
     assert ok(farm, 'di', 'add', 'path=desk.tar', 'osf=MyOSF') == 'DI added with id 1\n'

@@ -159,3 +159,42 @@ int addr_bridge_check(struct addr_plan *p, struct qvd_error *err)
     p->bridge_address = address;
     return 0;
 }
+
+static bool is_local(const char *address)
+{
+    struct ifaddrs *all = NULL;
+    char text[INET6_ADDRSTRLEN];
+    bool found = false;
+
+    if (getifaddrs(&all) < 0)
+        return false;
+    for (struct ifaddrs *a = all; a && !found; a = a->ifa_next) {
+        const void *raw = NULL;
+        if (a->ifa_addr && a->ifa_addr->sa_family == AF_INET)
+            raw = &((struct sockaddr_in *)(void *)a->ifa_addr)->sin_addr;
+        else if (a->ifa_addr && a->ifa_addr->sa_family == AF_INET6)
+            raw = &((struct sockaddr_in6 *)(void *)a->ifa_addr)->sin6_addr;
+        found = raw && inet_ntop(a->ifa_addr->sa_family, raw, text, sizeof text) &&
+                strcmp(text, address) == 0;
+    }
+    freeifaddrs(all);
+    return found;
+}
+
+int addr_node_check(const struct addr_plan *p, const char *name, const char *address,
+                    struct qvd_error *err)
+{
+    uint32_t ip;
+
+    if (net_ip4_parse(address, &ip) == 0 && addr_is_vm(p, ip))
+        return qvd_error_set(err, -EADDRNOTAVAIL,
+                             "node %s has the address %s in its row, which is a VM's; give it its "
+                             "own: qa host edit -f name=%s address=ADDRESS",
+                             name, address, name);
+    if (!is_local(address))
+        return qvd_error_set(err, -EADDRNOTAVAIL,
+                             "node %s has the address %s in its row, which no interface here has; "
+                             "mend it: qa host edit -f name=%s address=ADDRESS",
+                             name, address, name);
+    return 0;
+}

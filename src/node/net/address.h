@@ -34,5 +34,9 @@ must_check int addr_plan_read(const char *bridge, const char *ip_start, const ch
 /* Looks for the bridge and its address on this machine. 0, or -errno with the mend; sets
  * bridge_address. */
 must_check int addr_bridge_check(struct addr_plan *p, struct qvd_error *err);
+/* Is the address of the node's row one of this machine's, and not a VM's? 0, or -errno with the
+ * mend. */
+must_check int addr_node_check(const struct addr_plan *p, const char *name, const char *address,
+                               struct qvd_error *err);
 /* Is ip one of the VMs' range? */
 bool addr_is_vm(const struct addr_plan *p, uint32_t ip);
