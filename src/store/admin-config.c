@@ -65,10 +65,11 @@ enum admin_status store_admin_config_set(struct db *db, int64_t tenant, const ch
                     db_query(db, "DELETE FROM configs WHERE tenant_id = $1 AND key = $2",
                              DB_PARAMS(DB_INT(tenant), DB_TEXT(key)), DB_REPEAT, on_done, c),
                     err);
+    /* EXCLUDED would need the right to read values, secrets among them. */
     return sent(c,
                 db_query(db,
                          "INSERT INTO configs (tenant_id, key, value) VALUES ($1, $2, $3)"
-                         " ON CONFLICT (tenant_id, key) DO UPDATE SET value = EXCLUDED.value",
+                         " ON CONFLICT (tenant_id, key) DO UPDATE SET value = $3",
                          DB_PARAMS(DB_INT(tenant), DB_TEXT(key), DB_TEXT(value)), DB_REPEAT,
                          on_done, c),
                 err);
@@ -94,7 +95,7 @@ enum admin_status store_admin_config_list(struct db *db, int64_t tenant, admin_l
         return sent(c, NULL, err);
     c->fn.list = fn;
     return sent(c,
-                db_query(db, "SELECT key, value FROM configs WHERE tenant_id = $1 ORDER BY key",
+                db_query(db, "SELECT key, value FROM config_values WHERE tenant_id = $1 ORDER BY key",
                          DB_PARAMS(DB_INT(tenant)), DB_REPEAT, on_list, c),
                 err);
 }

@@ -49,7 +49,7 @@ struct db_request *store_config_load(struct db *db, struct conf *conf, store_con
     if (!l)
         return NULL;
     *l = (struct load){conf, done, arg};
-    q = db_query(db, "SELECT tenant_id, key, value FROM configs ORDER BY tenant_id, key",
+    q = db_query(db, "SELECT tenant_id, key, value FROM config_values ORDER BY tenant_id, key",
                  DB_NO_PARAMS, DB_REPEAT, on_rows, l);
     if (!q)
         free(l);

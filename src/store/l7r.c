@@ -313,7 +313,7 @@ struct store_call *store_l7r_settings(struct db *db, store_l7r_settings_fn *fn, 
         return NULL;
     s->fn.settings = fn;
     return simple_send(db, s,
-                       "SELECT key, value FROM configs WHERE tenant_id = -1"
+                       "SELECT key, value FROM config_values WHERE tenant_id = -1"
                        " AND key LIKE 'l7r.%' ORDER BY key",
                        DB_NO_PARAMS);
 }

@@ -151,7 +151,7 @@ def test_another_schema(node):
 
 
 def test_settings_cannot_be_read(node):
-    with without(node, 'SELECT ON configs'):
+    with without(node, 'SELECT ON config_values'):
         with started(node) as run:
             run.row('schema', 'done', 'settings').row('settings', 'again', 'settings').stop()
             run.row('settings', 'stop', '').ended()
@@ -213,7 +213,7 @@ def test_vms_that_cannot_be_read(node):
 def test_settings_that_change_while_they_cannot_be_read(node):
     with started(node) as run:
         run.row('adopt', 'done', 'run')
-        with without(node, 'SELECT ON configs'):
+        with without(node, 'SELECT ON config_values'):
             node.psql("NOTIFY config, 'config -1'")
             run.row('run', 'again', 'run')
         run.stop().row('run', 'stop', 'stop_vms').ended()

@@ -259,15 +259,15 @@ def test_programs_are_not_echoed(database, ids):
 # -- rights -------------------------------------------------------------------------------------
 
 HIDDEN = {  # columns that a role must not read, though it reads others of the table
-    'qvd_hkd': {'users': {'password'}, 'administrators': 'all', 'user_tokens': 'all',
+    'qvd_hkd': {'users': {'password'}, 'configs': 'all', 'administrators': 'all', 'user_tokens': 'all',
                 'user_auth_parameters': 'all', 'api_sessions': 'all'},
-    'qvd_l7r': {'users': {'password'}, 'administrators': 'all', 'user_tokens': 'all',
+    'qvd_l7r': {'users': {'password'}, 'configs': 'all', 'administrators': 'all', 'user_tokens': 'all',
                 'user_auth_parameters': 'all', 'api_sessions': 'all'},
     'qvd_auth': {'vm_secrets': 'all', 'ssl_configs': 'all', 'sessions': 'all', 'vm_runtimes': 'all',
                  'api_sessions': 'all', 'hosts': 'all'},
     'qvd_api': {'users': {'password'}, 'administrators': {'password'}, 'vm_secrets': 'all',
                 'user_tokens': {'token_hash', 'auth_params_id'}, 'user_auth_parameters': 'all',
-                'ssl_configs': {'value'}},
+                'ssl_configs': {'value'}, 'configs': {'value'}},
 }
 
 
@@ -280,6 +280,63 @@ def test_hidden(database, role, table):
         assert database.refused(f'SELECT {column} FROM {table}', role).sqlstate == '42501', column
     for column in set(columns) & {'id', 'login', 'name', 'key'} - hidden:
         database.psql(f'SELECT {column} FROM {table}', role)
+
+
+def test_secrets_of_settings_are_for_authd_alone(database):
+    """auth-plugins 3 and 4: the salt, the password of the directory."""
+    keys = {'auth.ldap.bindpass': True, 'l7r.auth.plugin.default.salt': True,
+            'l7r.auth.plugin.x.client_secret': True, 'auth.ldap.binddn': False,
+            'l7r.auth.token.expiration': False}
+    for key in keys:
+        database.psql(f"INSERT INTO configs (key, value) VALUES ('{key}', 'canary')", 'qvd_api')
+    for role in ('qvd_hkd', 'qvd_l7r', 'qvd_auth', 'qvd_api'):
+        seen = dict(database.psql('SELECT key, value FROM config_values', role))
+        for key, secret in keys.items():
+            hidden = secret and role != 'qvd_auth'
+            assert seen[key] == ('***' if hidden else 'canary'), (role, key)
+    # What cannot be read can be changed, and removed.
+    for key in keys:
+        database.psql(f"INSERT INTO configs (key, value) VALUES ('{key}', '1') ON CONFLICT "
+                      "(tenant_id, key) DO UPDATE SET value = 'other'", 'qvd_api')
+        assert database.value(f"SELECT value FROM configs WHERE key = '{key}'") == 'other'
+        database.psql(f"DELETE FROM configs WHERE key = '{key}'", 'qvd_api')
+    # Nor by a function that is called for each row before the view decides.
+    assert database.refused("SELECT value FROM configs WHERE key = 'x'", 'qvd_api').sqlstate == '42501'
+
+
+HASH = '$y$j9T$canarycanary$' + 'h' * 20
+BREAKS = [  # what a row with a hash may break in a way that PostgreSQL would tell the whole row
+    ('users', 'login', "''"), ('users', 'login', "repeat('x', 65)"), ('users', 'login', 'NULL'),
+    ('users', 'login', "E'a\\nb'"), ('users', 'language', "'xx'"), ('users', 'language', 'NULL'),
+    ('users', 'tenant_id', '0'), ('users', 'tenant_id', 'NULL'), ('users', 'blocked', 'NULL'),
+    ('users', 'created_at', 'NULL'), ('users', 'password', "substr(password, 2)"),
+    ('users', 'tenant_id', '4711'),
+    ('administrators', 'name', "''"), ('administrators', 'name', 'NULL'),
+    ('administrators', 'tenant_id', '-1'), ('administrators', 'blocked', 'NULL'),
+    ('administrators', 'password', "substr(password, 2)"), ('administrators', 'tenant_id', '4711'),
+]
+
+
+def test_no_hash_reaches_the_log_of_the_database(cluster, database):
+    """Whichever rule a row breaks. The values come out of the table: statements stand in the log."""
+    def log():
+        with open(cluster.log_path, encoding='utf-8', errors='replace') as f:
+            return f.read()
+    for table, name in (('users', 'login'), ('administrators', 'name')):
+        database.psql(f"INSERT INTO {table} ({name}, tenant_id, password) VALUES ('hashed', 1, "
+                      f"'{HASH}')")
+    before = len(log())
+    for table, column, value in BREAKS:
+        name = 'login' if table == 'users' else 'name'
+        error = database.refused(f"UPDATE {table} SET {column} = {value} WHERE {name} = 'hashed'")
+        assert error.sqlstate.startswith('23'), (table, column, value, error)
+        row = {name: "'other'", 'tenant_id': '1', 'password': 'password', column: value}
+        error = database.refused(f"INSERT INTO {table} ({', '.join(row)}) SELECT "
+                                 f"{', '.join(row.values())} FROM {table} WHERE {name} = 'hashed'")
+        assert error.sqlstate.startswith('23'), (table, column, value, error)
+    told = log()[before:]
+    assert told.count(' breaks ') >= 16 and 'users_login_check' in told
+    assert 'canary' not in told and 'hhhh' not in told
 
 
 WRITES = {  # role: tables it may insert into, delete from; (table, column) it may update

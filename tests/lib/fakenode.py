@@ -37,6 +37,7 @@ class FakeVm:
         self.streams = []      # sockets of the desktop
         self.dials = 0
         self.echo = True
+        self.raw = None        # called with (function, socket, signed(status, body)) to speak for the agent
         self.lock = threading.Condition()
         with network_of(node.farm.pid):
             self.agent = socket.create_server((address, 3030))
@@ -76,17 +77,23 @@ class FakeVm:
             auth = headers['qvd-auth'].split(' ')
             good = request_auth(self.secret, function, auth[1], auth[2], body)
             status, answer = 401, {'error': 'wrong mac'}
+
+            def signed(status, out):
+                return (f'HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n'
+                        f'Content-Length: {len(out)}\r\n'
+                        f'QVD-Auth: {answer_auth(self.secret, status, auth[2], out)}\r\n'
+                        '\r\n'.encode() + out)
             if headers['qvd-auth'] == good:
                 with self.lock:
                     self.calls.append((function, int(auth[1]), json.loads(body)))
                     self.lock.notify_all()
+                if self.raw:
+                    self.raw(function, sock, signed)
+                    return
                 answer = self.answers.get(function, (200, {'state': 'listening'}))
                 status, answer = answer() if callable(answer) else answer
             out = json.dumps(answer).encode()
-            sock.sendall(f'HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n'
-                         f'Content-Length: {len(out)}\r\n'
-                         f'QVD-Auth: {answer_auth(self.secret, status, auth[2], out)}\r\n'
-                         '\r\n'.encode() + out)
+            sock.sendall(signed(status, out))
 
     def _desktop(self, sock):
         with self.lock:
