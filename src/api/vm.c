@@ -59,7 +59,8 @@ void api_vm_start(struct api_request *q)
     api->balance.weights = (struct balance_weights){
         conf_real(api->conf, "l7r.loadbalancer.plugin.default.weight.ram"),
         conf_real(api->conf, "l7r.loadbalancer.plugin.default.weight.cpu"),
-        conf_real(api->conf, "l7r.loadbalancer.plugin.default.weight.random")};
+        conf_real(api->conf, "l7r.loadbalancer.plugin.default.weight.random"),
+        conf_real(api->conf, "l7r.loadbalancer.plugin.default.start.cpu")};
     (void)api_began(
         q, store_admin_vm_start(api->db, &q->who, q->id, &api->balance, api_answer_done, q, &err),
         &err);

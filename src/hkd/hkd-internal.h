@@ -13,6 +13,7 @@
 #include "node/vm.h"
 #include "store/vm.h"
 
+struct askers;
 struct map;
 struct host;
 struct line;
@@ -23,7 +24,7 @@ struct hkd {
     struct ev_loop *loop;
     struct conf *conf;
     struct db *db;
-    struct rpc_client *rpc;
+    struct askers *rpc;
     struct host *host;
     struct node *node; /* NULL until the node's settings are known */
     struct line *line;
@@ -186,6 +187,18 @@ void due_expire(struct vm *vm, const struct store_vm_due *due);
 void due_leave(struct vm *vm);
 /* vm.stop_after_disconnect */
 int64_t due_idle_minutes(const struct hkd *d);
+
+/* rpc.c: the qvd-rpc processes. 0 or -ENOMEM. */
+must_check int askers_new(struct ev_loop *loop, size_t n, struct askers **ret_askers);
+struct askers *askers_free(struct askers *a);
+/* Their log is to be opened anew. */
+void askers_log(struct askers *a);
+/* The one whose turn it is. */
+struct rpc_client *askers_next(struct askers *a);
+
+/* limits.c: hkd.process.limit.*. 0, or -errno with err told. */
+must_check int limits_check(const struct conf *c, struct qvd_error *err);
+must_check int limits_set(const struct conf *c, struct qvd_error *err);
 
 /* caps.c */
 /* Gives up for good every right that the node's work does not need. 0 or -errno. */

@@ -15,7 +15,9 @@
 
 static int check(void *arg, const struct conf *c, struct qvd_error *err)
 {
-    return conf_require(c, err, "nodename", NULL);
+    int r = conf_require(c, err, "nodename", NULL);
+
+    return r < 0 ? r : limits_check(c, err);
 }
 
 /* Held until the process ends, however it ends. */
@@ -59,23 +61,9 @@ static void on_hup(void *arg, int signo)
     struct hkd *d = arg;
 
     conf_main_reload(d->conf);
-    rpc_client_log(d->rpc);
+    askers_log(d->rpc);
     line_look(d->line);
     log_info("settings read again");
-}
-
-static void on_rpc(void *arg, int fd, const char *text)
-{
-    struct hkd *d = arg;
-    int r;
-
-    if (fd < 0) {
-        log_warning("qvd-rpc: %s", text);
-        return;
-    }
-    r = rpc_client_attach(d->rpc, fd);
-    if (r < 0)
-        log_error("qvd-rpc: %s", strerror(-r));
 }
 
 static void on_db(void *arg, bool up)
@@ -104,7 +92,7 @@ static int open_db(struct hkd *d, struct qvd_error *err)
     return r;
 }
 
-static int build(struct hkd *d, struct ipc_spawner **ret_rpc, struct qvd_error *err)
+static int build(struct hkd *d, struct qvd_error *err)
 {
     int r;
 
@@ -113,9 +101,7 @@ static int build(struct hkd *d, struct ipc_spawner **ret_rpc, struct qvd_error *
         return -ENOMEM;
     r = open_db(d, err);
     if (r == 0)
-        r = rpc_client_new(d->loop, &d->rpc);
-    if (r == 0)
-        r = rpc_spawner_new(d->loop, NULL, on_rpc, d, ret_rpc);
+        r = askers_new(d->loop, (size_t)conf_int(d->conf, "hkd.rpc.processes"), &d->rpc);
     if (r == 0)
         r = line_new(d, &d->line);
     if (r == 0)
@@ -130,7 +116,7 @@ static int build(struct hkd *d, struct ipc_spawner **ret_rpc, struct qvd_error *
     return 0;
 }
 
-static void unbuild(struct hkd *d, struct ipc_spawner *rpc)
+static void unbuild(struct hkd *d)
 {
     size_t at = 0;
     struct vm *vm;
@@ -141,8 +127,7 @@ static void unbuild(struct hkd *d, struct ipc_spawner *rpc)
     d->orders = orders_free(d->orders);
     d->line = line_free(d->line);
     d->node = node_free(d->node);
-    ipc_spawner_free(rpc);
-    d->rpc = rpc_client_free(d->rpc);
+    d->rpc = askers_free(d->rpc);
     d->db = db_free(d->db);
     d->vms = map_free(d->vms);
 }
@@ -150,9 +135,8 @@ static void unbuild(struct hkd *d, struct ipc_spawner *rpc)
 static int run(struct hkd *d)
 {
     struct ev_signal *term = NULL, *interrupt = NULL, *hup = NULL;
-    struct ipc_spawner *rpc = NULL;
     struct qvd_error err = {0};
-    int r = build(d, &rpc, &err), code = 1;
+    int r = build(d, &err), code = 1;
 
     if (r == 0 && (ev_signal_new(d->loop, SIGTERM, on_stop, d, &term) < 0 ||
                    ev_signal_new(d->loop, SIGINT, on_stop, d, &interrupt) < 0 ||
@@ -162,7 +146,7 @@ static int run(struct hkd *d)
         log_error("%s", err.text[0] ? err.text : strerror(-r));
     else
         code = ev_loop_run(d->loop);
-    unbuild(d, rpc);
+    unbuild(d);
     ev_signal_free(term);
     ev_signal_free(interrupt);
     ev_signal_free(hup);
@@ -189,7 +173,7 @@ int main(int argc, char **argv)
     lock = take_lock(d.conf);
     if (lock < 0) {
         status = 1;
-    } else if (caps_bound(&err) < 0) {
+    } else if (limits_set(d.conf, &err) < 0 || caps_bound(&err) < 0) {
         log_error("%s", err.text);
         status = 1;
     } else if (ev_loop_new(&d.loop) < 0) {

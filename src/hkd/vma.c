@@ -50,7 +50,7 @@ static int ask(struct vm *vm, enum wire_vma_function function, int64_t serial,
     fd = dial(vm);
     if (fd < 0)
         return fd;
-    return rpc_client_call(vm->d->rpc, &call, fd, fn, vm, ret_call);
+    return rpc_client_call(askers_next(vm->d->rpc), &call, fd, fn, vm, ret_call);
 }
 
 static void later(struct vm *vm, int64_t ms, unsigned percent);

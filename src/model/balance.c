@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "model/balance.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -47,16 +48,19 @@ double balance_room(const struct balance_node *n)
 
 int balance_choose(balance_fn *plugin, const struct balance_node *nodes, size_t n,
                    const struct balance_weights *w, double need_ram, double (*random)(void *arg),
-                   void *arg, double *ret_most)
+                   void *arg, size_t *ret_roomiest)
 {
     int best = -1;
     double best_score = 0, most = 0;
+    size_t roomiest = 0;
 
     for (size_t i = 0; i < n; i++) {
         double u = random(arg), room = balance_room(&nodes[i]), score;
 
-        if (room > most)
+        if (i == 0 || room > most) {
             most = room;
+            roomiest = i;
+        }
         if (room < need_ram)
             continue;
         score = plugin(&nodes[i], w, u);
@@ -65,7 +69,24 @@ int balance_choose(balance_fn *plugin, const struct balance_node *nodes, size_t 
             best_score = score;
         }
     }
-    if (best < 0 && ret_most)
-        *ret_most = most;
+    if (best < 0 && ret_roomiest)
+        *ret_roomiest = roomiest;
     return best;
+}
+
+void balance_refusal(char *dst, size_t size, double need_ram, size_t n,
+                     const struct balance_node *roomiest, const char *name)
+{
+    double room = n ? balance_room(roomiest) : 0;
+
+    if (n == 0)
+        (void)snprintf(dst, size,
+                       "no node runs VMs now; see qa host list (state running, backend, not "
+                       "blocked)");
+    else
+        (void)snprintf(
+            dst, size,
+            "it needs %.0f MB (memory of its OSF) and no node has them free: the roomiest "
+            "of %zu, %.60s, has %.0f MB, %.0f too few",
+            need_ram, n, name, room, need_ram - room);
 }

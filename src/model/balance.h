@@ -17,9 +17,10 @@ struct balance_node {
     unsigned assigned;   /* VMs that it has, or that are on their way */
 };
 
-/* l7r.loadbalancer.plugin.default.weight.* */
+/* l7r.loadbalancer.plugin.default.weight.*, and .start.cpu: the share of a node's processors that
+ * is held for each VM on its way to it. */
 struct balance_weights {
-    double ram, cpu, random;
+    double ram, cpu, random, start_cpu;
 };
 
 /* u: a number drawn for this node, 0 <= u < 1. The highest score wins. */
@@ -32,7 +33,12 @@ balance_fn *balance_plugin(const char *name);
 double balance_room(const struct balance_node *n);
 
 /* The index of the node to take; random() is called once a node and gives 0 <= u < 1. -1: none has
- * need_ram MB left; *ret_most (may be NULL) then gets what the roomiest has, in MB. */
+ * need_ram MB left; *ret_roomiest (may be NULL) is then the index of the one that has most. */
 int balance_choose(balance_fn *plugin, const struct balance_node *nodes, size_t n,
                    const struct balance_weights *w, double need_ram, double (*random)(void *arg),
-                   void *arg, double *ret_most);
+                   void *arg, size_t *ret_roomiest);
+
+/* Why there is none, for administrators: the limit, the node, and by how much. name: the
+ * roomiest's; NULL with n = 0. */
+void balance_refusal(char *dst, size_t size, double need_ram, size_t n,
+                     const struct balance_node *roomiest, const char *name);

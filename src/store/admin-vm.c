@@ -71,39 +71,29 @@ static void on_reserved(struct db_txn *t, void *arg, const struct db_result *r)
     db_txn_commit(t);
 }
 
-static void no_node(struct db_txn *t, struct order *o, size_t n, double most)
-{
-    char text[200];
-
-    if (n == 0)
-        snprintf(text, sizeof text,
-                 "no node runs VMs now; see qa host list (state running, not blocked)");
-    else
-        snprintf(text, sizeof text,
-                 "it needs %lld MB and no node has them: the roomiest of %zu has %.0f MB free",
-                 (long long)o->memory, n, most);
-    refuse(t, o, ADMIN_CONFLICT, text);
-}
-
 static void on_nodes(struct db_txn *t, void *arg, const struct db_result *r)
 {
     struct order *o = arg;
     struct balance_node nodes[NODES_MAX];
-    size_t n = 0;
-    double most = 0;
+    const struct admin_balance *b = o->balance;
+    size_t n = 0, roomiest = 0;
 
     for (int i = 0; i < db_rows(r) && n < NODES_MAX; i++)
-        nodes[n++] = (struct balance_node){.id = db_int(r, i, 0),
-                                           .usable_ram = db_real(r, i, 1),
-                                           .free_ram = db_real(r, i, 2),
-                                           .free_cpu = db_real(r, i, 3),
-                                           .assigned = (unsigned)db_int(r, i, 4),
-                                           .reserved_ram = db_real(r, i, 5)};
-    const struct admin_balance *b = o->balance;
+        nodes[n++] =
+            (struct balance_node){.id = db_int(r, i, 0),
+                                  .usable_ram = db_real(r, i, 1),
+                                  .free_ram = db_real(r, i, 2),
+                                  .free_cpu = db_real(r, i, 3),
+                                  .assigned = (unsigned)db_int(r, i, 4),
+                                  .reserved_ram = db_real(r, i, 5),
+                                  .reserved_cpu = b->weights.start_cpu * (double)db_int(r, i, 6)};
     int best = balance_choose(b->plugin, nodes, n, &b->weights, (double)o->memory, b->random,
-                              b->arg, &most);
+                              b->arg, &roomiest);
     if (best < 0) {
-        no_node(t, o, n, most);
+        char text[250];
+        balance_refusal(text, sizeof text, (double)o->memory, n, &nodes[roomiest],
+                        n ? db_str(r, (int)roomiest, 7) : NULL);
+        refuse(t, o, ADMIN_CONFLICT, text);
         return;
     }
     o->host = nodes[best].id;
@@ -137,11 +127,13 @@ static void on_vm(struct db_txn *t, void *arg, const struct db_result *r)
         o->memory = db_int(r, 0, 2);
         db_txn_query(t,
                      "SELECT h.id, hr.usable_ram, hr.free_ram, hr.free_cpu, hr.assigned,"
-                     "       coalesce((SELECT sum(o.memory) FROM vm_runtimes r"
+                     "       s.memory, s.n, h.name"
+                     "  FROM hosts h JOIN host_runtimes hr ON hr.host_id = h.id"
+                     "  CROSS JOIN LATERAL (SELECT count(*) AS n,"
+                     "          coalesce(sum(o.memory), 0) AS memory FROM vm_runtimes r"
                      "         JOIN vms v ON v.id = r.vm_id JOIN osfs o ON o.id = v.osf_id"
                      "        WHERE r.host_id = h.id"
-                     "          AND r.vm_state IN ('stopped', 'starting_1', 'starting_2')), 0)"
-                     "  FROM hosts h JOIN host_runtimes hr ON hr.host_id = h.id"
+                     "          AND r.vm_state IN ('stopped', 'starting_1', 'starting_2')) s"
                      " WHERE h.backend AND hr.state = 'running' AND NOT hr.blocked ORDER BY h.id",
                      DB_NO_PARAMS, on_nodes, o);
     }

@@ -13,6 +13,7 @@ struct simple {
         store_beat_fn *beat;
         store_bury_fn *bury;
         store_l7r_host_fn *host;
+        store_l7r_front_fn *front;
         store_l7r_list_fn *list;
         store_stop_fn *stop;
         store_l7r_settings_fn *settings;
@@ -148,6 +149,7 @@ static void host_answer(struct simple *s, const struct db_result *r)
         h.registered = true;
         h.state = host_state_from_string(db_str(r, 0, 0));
         h.blocked = db_bool(r, 0, 1);
+        h.frontend = db_bool(r, 0, 2);
     }
     s->fn.host(s->arg, &h);
 }
@@ -161,9 +163,35 @@ struct store_call *store_l7r_host(struct db *db, const char *nodename, store_l7r
         return NULL;
     s->fn.host = fn;
     return simple_send(db, s,
-                       "SELECT r.state, r.blocked FROM hosts h"
+                       "SELECT r.state, r.blocked, h.frontend FROM hosts h"
                        " JOIN host_runtimes r ON r.host_id = h.id WHERE h.name = $1",
                        DB_PARAMS(DB_TEXT(nodename)));
+}
+
+static void front_answer(struct simple *s, const struct db_result *r)
+{
+    if (s->fn.front)
+        s->fn.front(s->arg);
+}
+
+struct store_call *store_l7r_front(struct db *db, const char *nodename, int pid, bool stops,
+                                   int64_t timeout_ms, store_l7r_front_fn *fn, void *arg)
+{
+    struct simple *s = simple_new(front_answer, arg);
+
+    if (!s)
+        return NULL;
+    s->fn.front = fn;
+    return simple_send(
+        db, s,
+        "UPDATE host_runtimes r SET ok_ts = now(), pid = $2,"
+        " state = CASE WHEN $3::boolean THEN 'stopped' ELSE 'running' END,"
+        " started_at = CASE WHEN r.pid IS NOT DISTINCT FROM $2 AND r.state = 'running'"
+        "  THEN r.started_at ELSE now() END"
+        " FROM hosts h WHERE h.id = r.host_id AND h.name = $1 AND h.frontend AND NOT h.backend"
+        " AND (r.pid IS NOT DISTINCT FROM $2 OR NOT $3::boolean AND (r.state = 'stopped'"
+        "  OR r.ok_ts IS NULL OR r.ok_ts < now() - $4 * interval '1 ms'))",
+        DB_PARAMS(DB_TEXT(nodename), DB_INT(pid), DB_BOOL(stops), DB_INT(timeout_ms)));
 }
 
 static void list_answer(struct simple *s, const struct db_result *r)

@@ -32,11 +32,18 @@ struct store_l7r_host {
     bool failed;
     bool registered;
     enum host_state state;
-    bool blocked;
+    bool blocked, frontend;
 };
 typedef void store_l7r_host_fn(void *arg, const struct store_l7r_host *host);
 must_check struct store_call *store_l7r_host(struct db *db, const char *nodename,
                                              store_l7r_host_fn *fn, void *arg);
+
+/* The beat of a node that runs no VMs (no backend), and so need not have an hkd: the L7R whose
+ * process this is beats for it, unless somebody else does. stops: its last. fn may be NULL. */
+typedef void store_l7r_front_fn(void *arg);
+must_check struct store_call *store_l7r_front(struct db *db, const char *nodename, int pid,
+                                              bool stops, int64_t timeout_ms,
+                                              store_l7r_front_fn *fn, void *arg);
 
 /* A user's VMs, or those of his VMs that are applications. names live until the callback returns.
  */

@@ -49,11 +49,12 @@ enum read_column {
 };
 /* What VMs on their way to a node will need is not yet in what its beat told. */
 static const char nodes_sql[] =
-    "SELECT h.id, hr.usable_ram, hr.free_ram, hr.free_cpu, hr.assigned,"
-    " coalesce((SELECT sum(o.memory) FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id"
-    "  JOIN osfs o ON o.id = v.osf_id WHERE r.host_id = h.id"
-    "  AND r.vm_state IN ('stopped', 'starting_1', 'starting_2')), 0)"
+    "SELECT h.id, hr.usable_ram, hr.free_ram, hr.free_cpu, hr.assigned, s.memory, s.n, h.name"
     " FROM hosts h JOIN host_runtimes hr ON hr.host_id = h.id"
+    " CROSS JOIN LATERAL (SELECT count(*) AS n, coalesce(sum(o.memory), 0) AS memory"
+    "  FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id"
+    "  JOIN osfs o ON o.id = v.osf_id WHERE r.host_id = h.id"
+    "  AND r.vm_state IN ('stopped', 'starting_1', 'starting_2')) s"
     " WHERE h.backend AND hr.state = 'running' AND NOT hr.blocked ORDER BY h.id";
 static const char claim_sql[] =
     "WITH s AS (INSERT INTO sessions (vm_id, user_id, host_id, l7r_instance_id, client_ip, client,"
@@ -206,7 +207,7 @@ static void read_vm(struct db_txn *t, void *arg, const struct db_result *r)
         refuse(c, t, STORE_CLAIM_OK, NULL);
 }
 
-static size_t read_nodes(const struct db_result *r, struct balance_node *nodes)
+static size_t read_nodes(const struct db_result *r, double start_cpu, struct balance_node *nodes)
 {
     size_t n = 0;
 
@@ -218,6 +219,7 @@ static size_t read_nodes(const struct db_result *r, struct balance_node *nodes)
             .free_cpu = db_real(r, i, 3),
             .assigned = (unsigned)db_int(r, i, 4),
             .reserved_ram = db_real(r, i, 5),
+            .reserved_cpu = start_cpu * (double)db_int(r, i, 6),
         };
     return n;
 }
@@ -227,25 +229,22 @@ static void choose(struct claim *c, struct db_txn *t, const struct db_result *r)
     const struct store_balance *b = &c->q.balance;
     _cleanup_(free_p) struct balance_node *nodes = calloc(NODES_MAX, sizeof *nodes);
     char text[190];
-    double most = 0;
+    size_t roomiest = 0;
 
     if (!nodes) {
         refuse(c, t, STORE_CLAIM_FAILED, "out of memory");
         return;
     }
-    size_t n = read_nodes(r, nodes);
-    int at = balance_choose(b->plugin, nodes, n, &b->weights, c->memory, b->random, b->arg, &most);
+    size_t n = read_nodes(r, b->weights.start_cpu, nodes);
+    int at =
+        balance_choose(b->plugin, nodes, n, &b->weights, c->memory, b->random, b->arg, &roomiest);
     if (at >= 0) {
         c->result.host_id = (uint64_t)nodes[at].id;
         c->add = true;
         return;
     }
-    if (n == 0)
-        (void)snprintf(text, sizeof text, "no node is running");
-    else
-        (void)snprintf(text, sizeof text,
-                       "the VM needs %.0f MB, the roomiest of %zu nodes has %.0f", c->memory, n,
-                       most);
+    balance_refusal(text, sizeof text, c->memory, n, &nodes[roomiest],
+                    n ? db_str(r, (int)roomiest, 7) : NULL);
     refuse(c, t, STORE_CLAIM_NO_NODE, text);
 }
 

@@ -267,3 +267,19 @@ def test_a_database_that_does_not_take_the_last_word(node):
         run.row('adopt', 'done', 'run')
         with locked(node, 'host_runtimes'):
             run.stop().row('tidy', 'done', 'leave').stop().row('leave', 'stop', '').ended()
+
+
+def test_limits_of_the_process_and_several_qvd_rpc(node):
+    with started(node, hkd_process_limit_nofile='4000', hkd_process_limit_hard_nofile='5000',
+                 hkd_process_limit_core='0', hkd_rpc_processes='3') as run:
+        run.row('adopt', 'done', 'run')
+        pid = node.run(['pgrep', '-x', 'qvd-hkd']).stdout.split()[0]
+        limits = node.run(['cat', f'/proc/{pid}/limits']).stdout
+        assert re.search(r'^Max open files +4000 +5000 ', limits, re.M), limits
+        assert re.search(r'^Max core file size +0 ', limits, re.M), limits
+        wait_until(lambda: len(node.run(['pgrep', '-x', '-P', pid, 'qvd-rpc'], check=False)
+                               .stdout.split()) == 3, 10, 'three of them')
+        run.stop().ended()
+    with started(node, hkd_process_limit_stack='plenty') as run:
+        run.ended(1)
+        assert 'hkd.process.limit.stack = plenty' in run.text()

@@ -248,10 +248,19 @@ static void buried(void *arg, int64_t sessions)
     ev_loop_stop(b->loop, 0);
 }
 
-static void end(struct broker *b)
+static void end_instance(void *arg)
 {
+    struct broker *b = arg;
+
     if (!store_l7r_bury(b->db, b->instance, INT32_MAX, buried, b))
         ev_loop_stop(b->loop, 0);
+}
+
+/* A node that runs no VMs stops with us. */
+static void end(struct broker *b)
+{
+    if (!store_l7r_front(b->db, b->nodename, (int)getpid(), true, 0, end_instance, b))
+        end_instance(b);
 }
 
 void broker_end_if_idle(struct broker *b)

@@ -303,6 +303,9 @@ static bool beat(struct broker *b)
         b->told = b->counters;
         b->counters = none;
     }
+    if (!b->stopping && !store_l7r_front(b->db, b->nodename, (int)getpid(), false,
+                                         conf_ms(b->conf, "l7r.instance.timeout"), NULL, NULL))
+        log_debug("out of memory: the node's sign of life comes later");
     b->beating = store_l7r_beat(b->db, b->instance, b->nodename, b->told_as ? &b->told : NULL,
                                 b->told_as, beaten, b) != NULL;
     return b->beating;

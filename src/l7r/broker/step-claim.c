@@ -22,7 +22,8 @@ struct store_balance broker_balance(const struct broker *b)
         .plugin = plugin ? plugin : balance_plugin("default"),
         .weights = {conf_real(b->conf, "l7r.loadbalancer.plugin.default.weight.ram"),
                     conf_real(b->conf, "l7r.loadbalancer.plugin.default.weight.cpu"),
-                    conf_real(b->conf, "l7r.loadbalancer.plugin.default.weight.random")},
+                    conf_real(b->conf, "l7r.loadbalancer.plugin.default.weight.random"),
+                    conf_real(b->conf, "l7r.loadbalancer.plugin.default.start.cpu")},
         .random = chance,
     };
 }

@@ -41,6 +41,8 @@ static enum session_event judge(struct session *s)
         return session_refuse(s, 503, "Server is not registered");
     if (h->blocked)
         return session_refuse(s, 503, "Server is blocked");
+    if (!h->frontend)
+        return session_refuse(s, 503, "Server takes no connections");
     if (state_matters && h->state != HOST_RUNNING)
         return session_refuse(s, 503, "Server is %s", host_state_to_string(h->state));
     return kind_of(s);

@@ -386,6 +386,11 @@ int rpc_client_call(struct rpc_client *c, const struct rpc_call *call, int socke
     return 0;
 }
 
+struct rpc_client *askers_next(struct askers *a)
+{
+    return NULL;
+}
+
 struct rpc_request *rpc_request_cancel(struct rpc_request *q)
 {
     if (q)

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "model/balance.h"
 
@@ -27,7 +28,7 @@ static bool near(double a, double b)
 static void test_formula(void **state)
 {
     struct balance_node n = {1, 4096, 0.5, 0.75, 512, 0.25, 3};
-    struct balance_weights w = {1, 2, 4};
+    struct balance_weights w = {1, 2, 4, 0};
 
     assert_true(near(balance_plugin("default")(&n, &w, 0.5), 3.375));
     assert_true(near(balance_room(&n), 1536));
@@ -45,15 +46,15 @@ static void test_choice(void **state)
         {2, 8192, 0.75, 0.5, 0,    0, 1},
         {3, 8192, 0.75, 0.5, 5120, 0, 9},
     };
-    const struct balance_weights w = {1, 1, 1}, by_ram = {1, 0, 0};
+    const struct balance_weights w = {1, 1, 1, 0}, by_ram = {1, 0, 0, 0};
     const double even[] = {0, 0, 0}, odd[] = {0.9, 0, 0};
     const double *u = even;
-    double most = -1;
+    size_t most = 99;
 
     /* 1.15, 1.25, 0.625 */
     assert_int_equal(balance_choose(balance_plugin("default"), nodes, 3, &w, 512, fixed, &u, &most),
                      1);
-    assert_true(most < 0);
+    assert_int_equal(most, 99);
     u = odd;
     assert_int_equal(balance_choose(balance_plugin("default"), nodes, 3, &w, 512, fixed, &u, NULL),
                      0);
@@ -67,11 +68,16 @@ static void test_choice(void **state)
     u = even;
     assert_int_equal(
         balance_choose(balance_plugin("default"), nodes, 3, &w, 6145, fixed, &u, &most), -1);
-    assert_true(near(most, 6144));
+    assert_int_equal(most, 1);
+    char text[200];
+    balance_refusal(text, sizeof text, 6145, 3, &nodes[most], "node2");
+    assert_string_equal(text, "it needs 6145 MB (memory of its OSF) and no node has them free: the "
+                              "roomiest of 3, node2, has 6144 MB, 1 too few");
     u = even;
     assert_int_equal(balance_choose(balance_plugin("default"), nodes, 0, &w, 1, fixed, &u, &most),
                      -1);
-    assert_true(near(most, 0));
+    balance_refusal(text, sizeof text, 1, 0, NULL, NULL);
+    assert_non_null(strstr(text, "no node runs VMs now"));
 }
 
 int main(void)
