@@ -44,10 +44,11 @@ static bool is_text(unsigned char c)
 
 static bool has_lone_cr(const uint8_t *data, size_t len)
 {
-    const uint8_t *end = data + len;
+    const uint8_t *cr;
 
-    for (const uint8_t *cr = data; (cr = memchr(cr, '\r', (size_t)(end - cr))); cr++)
-        if (cr + 1 < end && cr[1] != '\n')
+    for (size_t at = 0; at < len && (cr = memchr(data + at, '\r', len - at));
+         at = (size_t)(cr - data) + 1)
+        if (cr + 1 < data + len && cr[1] != '\n')
             return true;
     return false;
 }

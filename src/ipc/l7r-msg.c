@@ -42,7 +42,7 @@ static const struct ipc_field l7r_context_fields[] = {
     ROW(l7r_context, connections, IPC_U32, 1000000),
     ROW(l7r_context, log_level, IPC_U32, 4),
     ROW(l7r_context, min_version, IPC_STR, 16),
-    ROW(l7r_context, ciphers, IPC_STR, 1024),
+    ROW(l7r_context, ciphers, IPC_STR, L7R_CIPHERS_MAX),
     ROW(l7r_context, proxies, IPC_STR, L7R_PROXIES_MAX),
     ROW(l7r_context, ticket_keys, IPC_BYTES, L7R_TICKET_KEYS *L7R_TICKET_KEY_LEN),
 };

@@ -218,6 +218,15 @@ def test_plain_http_is_told(farm, node):
     assert 'l7r.use_ssl = 0 needs a named l7r.address' in done.stdout + done.stderr
 
 
+def test_qvdclient_without_tls(farm, node, vm, tmp_path):
+    done = subprocess.run(farm.client_command(vm.login, '--no-ssl', '--list'),
+                          env={**farm.client_env(), 'HOME': str(tmp_path),
+                               'QVDPASSWORD': vm.password},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert done.returncode == 0 and vm.login in done.stdout, done.stderr
+
+
 # A real one --------------------------------------------------------------------------------------------
 
 class Haproxy:

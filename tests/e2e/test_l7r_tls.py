@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import ssl
+import subprocess
 
 import pytest
 
@@ -387,3 +388,24 @@ def test_a_list_that_is_out_of_date_lets_nobody_in(farm, node, demanded, people,
     wait_log(farm, mark, 'client certificate CN=good: CRL has expired')
     node.psql(f"UPDATE ssl_configs SET value = '{people.crl()}' WHERE key = 'l7r.ssl.crl'")
     wait_until(lambda: ask(farm, demanded['good'], tmp_path, V13) == 200, 5, 'the good list')
+
+
+@pytest.mark.parametrize('who,words', [
+    ('good', None), ('none', 'certificate required'), ('expired', 'certificate expired'),
+    ('revoked', 'certificate revoked'), ('wrong CA', 'unknown ca|decrypt error')])
+def test_qvdclient_shows_a_certificate(farm, vm, demanded, tmp_path, who, words):
+    """-c and -k; who is refused reads why."""
+    options = ['--list', '--insecure']
+    if demanded[who]:
+        cert, key = demanded[who].write(tmp_path, 'person')
+        options += ['-c', cert, '-k', key]
+    farm.users[vm.login] = vm.password
+    done = subprocess.run(farm.client_command(vm.login, *options),
+                          env={**farm.client_env(), 'HOME': str(tmp_path),
+                               'QVDPASSWORD': vm.password},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    if words:
+        assert done.returncode != 0 and re.search(words, done.stderr), done.stderr
+    else:
+        assert done.returncode == 0 and vm.login in done.stdout, done.stderr

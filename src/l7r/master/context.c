@@ -36,6 +36,18 @@ static uint32_t at_most(uint32_t value, uint32_t max)
     return value < max ? value : max;
 }
 
+/* Cut it would name others than were meant. */
+static const char *proxies(const struct master *m)
+{
+    const char *list = conf_str(m->conf, "l7r.trusted_proxies");
+
+    if (strlen(list) <= L7R_PROXIES_MAX)
+        return list;
+    log_error("l7r.trusted_proxies is longer than %d bytes: no balancer is trusted",
+              L7R_PROXIES_MAX);
+    return "";
+}
+
 int context_send(struct master *m, struct proc *p)
 {
     static char no_ciphers[] = "";
@@ -66,7 +78,7 @@ int context_send(struct master *m, struct proc *p)
         .log_level = (uint32_t)log_get_level(),
         .min_version = tls->v13 ? "TLSv1.3" : "TLSv1.2",
         .ciphers = tls->ciphers,
-        .proxies = conf_str(m->conf, "l7r.trusted_proxies"),
+        .proxies = proxies(m),
         .ticket_keys = {m->tickets, sizeof m->tickets},
     };
     const struct ipc_bytes parts[PEM_PARTS] = {

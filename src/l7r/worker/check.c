@@ -89,6 +89,8 @@ static int judge(const struct question *q)
     if (q->require && !q->text[2])
         return refuse("l7r.client.cert.require = 1 needs the authority of the clients' certificates"
                       " (path.l7r.ssl.ca, or qa config ssl ca=)");
+    if (q->ciphers_len > L7R_CIPHERS_MAX)
+        return refuse("l7r.ssl.ciphers is too long");
     if (tls_server_new(&spec, &tls, &err) < 0)
         return refuse(err.text);
     tls_server_facts(tls, &facts);

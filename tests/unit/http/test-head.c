@@ -148,6 +148,11 @@ static void test_length(void **state)
     assert_int_equal(
         http_head_length((const uint8_t *)"GET / HTTP/1.1\r\n\r\nmore", 22, HTTP_HEAD_MAX), 18);
     assert_int_equal(http_head_length((const uint8_t *)"\r\n\r\n", 4, HTTP_HEAD_MAX), 0);
+    assert_int_equal(http_head_length(NULL, 0, HTTP_HEAD_MAX), 0);
+    /* A CR without LF is told before the head is whole; one at the end may still be right. */
+    assert_int_equal(http_head_length((const uint8_t *)"GET / HTTP/1.1\rA", 16, HTTP_HEAD_MAX),
+                     -EBADMSG);
+    assert_int_equal(http_head_length((const uint8_t *)"GET / HTTP/1.1\r", 15, HTTP_HEAD_MAX), 0);
     memset(big, 'a', sizeof big);
     assert_int_equal(http_head_length((const uint8_t *)big, HTTP_HEAD_MAX - 1, HTTP_HEAD_MAX), 0);
     assert_int_equal(http_head_length((const uint8_t *)big, HTTP_HEAD_MAX, HTTP_HEAD_MAX), -E2BIG);
