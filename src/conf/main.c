@@ -11,6 +11,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "conf/conf-internal.h"
@@ -197,11 +198,25 @@ static char *log_path(const struct conf *c, const char *program, const char *fil
     return *file ? strdup(file) : str_printf("%s/%s.log", conf_str(c, "path.log"), program);
 }
 
+/* The folder of the file may be new: a VM's /var/log is made anew with its overlay. */
+static int make_folder(const char *path)
+{
+    _cleanup_(free_p) char *folder = strdup(path);
+    char *end = folder ? strrchr(folder, '/') : NULL;
+
+    if (!end || end == folder)
+        return -ENOENT;
+    *end = '\0';
+    return fs_mkdirs(folder, 0755);
+}
+
 static void log_to_file(const struct conf *c, const char *program, const char *file)
 {
     _cleanup_(free_p) char *path = log_path(c, program, file);
     int r = path ? log_set_file(path) : -ENOMEM;
 
+    if (r == -ENOENT && make_folder(path) == 0)
+        r = log_set_file(path);
     if (r < 0)
         log_warning("log.filename = %s: %s; lines go where they went before", path ? path : file,
                     strerror(-r));

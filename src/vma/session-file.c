@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* Two lines, each a flat JSON object: the state, and the session's parameters. */
+/* Names and values in turns, each ended by a NUL: those of the state, an empty name, those of the
+ * session's parameters. Root reads it, so there is no JSON in it. */
 #include "vma/session-file.h"
 
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/str.h"
+#include "vma/msg.h"
 
 #define SIZE_MAX_BYTES (2 << 20)
 
@@ -53,14 +55,34 @@ static must_check int put_all(struct wire_params *p, const struct session_saved 
 int session_file_write(const char *path, const struct session_saved *saved)
 {
     _cleanup_(wire_params_free_p) struct wire_params *p = wire_params_new();
-    _cleanup_(free_p) char *params = wire_params_format(saved->params);
-    int r = p && params ? put_all(p, saved) : -ENOMEM;
+    _cleanup_(buf_done_p) struct buf text = {0}, params = {0};
+    int r = p ? put_all(p, saved) : -ENOMEM;
 
-    if (r < 0)
-        return r;
-    _cleanup_(free_p) char *state = wire_params_format(p);
-    _cleanup_(free_p) char *text = state ? str_printf("%s\n%s\n", state, params) : NULL;
-    return text ? fs_write_atomic(path, text, strlen(text), 0600) : -ENOMEM;
+    buf_init(&text, 0);
+    buf_init(&params, 0);
+    if (r == 0)
+        r = vma_params_pack(p, &text);
+    if (r == 0)
+        r = vma_params_pack(saved->params, &params);
+    if (r == 0)
+        r = buf_append(&text, "", 1);
+    if (r == 0)
+        r = buf_append(&text, params.data, params.len);
+    return r < 0 ? r : fs_write_atomic(path, text.data, text.len, 0600);
+}
+
+/* Where the empty name stands; NULL: nowhere. */
+static const char *find_end(const char *text, const char *end)
+{
+    while (text < end && *text) {
+        for (int i = 0; i < 2 && text; i++) {
+            text = memchr(text, '\0', end - text);
+            text = text ? text + 1 : NULL;
+        }
+        if (!text)
+            return NULL;
+    }
+    return text < end ? text : NULL;
 }
 
 static must_check int get_u64(const struct wire_params *p, const char *name, uint64_t max,
@@ -116,9 +138,10 @@ int session_file_read(const char *path, struct session_saved *ret_saved)
     int r = fs_read(path, SIZE_MAX_BYTES, &text, &len);
     if (r < 0)
         return r;
-    char *end = memchr(text, '\n', len);
-    if (!end || wire_params_set_json(state, text, end - text) < 0 ||
-        wire_params_set_json(params, end + 1, strlen(end + 1)) < 0 || get_all(state, &saved) < 0)
+    const char *end = find_end(text, text + len);
+    if (!end || vma_params_unpack(text, end - text, state) < 0 ||
+        vma_params_unpack(end + 1, text + len - (end + 1), params) < 0 ||
+        get_all(state, &saved) < 0)
         return -EBADMSG;
     saved.params = TAKE_PTR(params);
     *ret_saved = saved;

@@ -46,6 +46,27 @@ int wire_params_set_json(struct wire_params *p, const char *json, size_t len)
     return 0;
 }
 
+int wire_params_set_properties(struct wire_params *p, const char *json, size_t len, size_t *ret_bad)
+{
+    json_error_t error;
+    const char *name;
+    json_t *value;
+
+    *ret_bad = 0;
+    json_auto_t *root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &error);
+    if (!json_is_object(root))
+        return -EBADMSG;
+    json_object_foreach(root, name, value)
+    {
+        int r = str_starts(name, "qvd.") ? -EINVAL : set_member(p, name, value);
+        if (r == -ENOMEM)
+            return r;
+        if (r < 0)
+            ++*ret_bad;
+    }
+    return 0;
+}
+
 char *wire_params_format(const struct wire_params *p)
 {
     json_auto_t *root = json_object();

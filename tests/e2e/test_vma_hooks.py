@@ -2,12 +2,13 @@
 """Hooks and accounts in a real VM: which program runs when, with which names (the manual, chapter "VMA
 Hooks"), what its failure does, and what becomes of accounts, groups and homes."""
 
+import socket
 import time
 
 import pytest
 
 from farm import wait_until
-from vmbox import VmBox
+from vmbox import VmBox, network_of
 
 FARM = {'services': False}
 HOOK = '/usr/local/bin/hook'
@@ -320,3 +321,52 @@ def test_the_clients_zone_and_language(box):
         environ = box.sh('tr "\\0" "\\n" </proc/$(pgrep -o -x nxagent)/environ').splitlines()
         assert 'LANG=C.UTF-8' in environ and not any(line.startswith('TZ=') for line in environ)
         box.call('x_stop')
+
+
+# -- the log -----------------------------------------------------------------------------------------
+
+def read_until(sock, text, stream):
+    sock.settimeout(20)
+    got = b''
+    peer = sock.accept()[0] if stream else sock
+    peer.settimeout(20)
+    while text not in got:
+        piece = peer.recv(65536)
+        assert piece, got
+        got += piece + (b'' if stream else b'\n')
+    return got
+
+
+def test_the_agents_lines_reach_a_remote_syslog_and_a_file(farm):
+    for scheme, kind in (('tcp://', socket.SOCK_STREAM), ('', socket.SOCK_DGRAM)):
+        with network_of(farm.pid):
+            server = socket.socket(socket.AF_INET, kind)
+            server.bind(('10.3.15.1', 0))
+        if kind == socket.SOCK_STREAM:
+            server.listen()
+        box = VmBox(farm, conf={'log.target': 'syslog',
+                                'log.syslog.address': f'{scheme}10.3.15.1:{server.getsockname()[1]}'})
+        try:
+            box.start()
+            box.call('ping', secret=bytes(32))
+            box.x_start()
+            got = read_until(server, b'user ann, uid 1000', kind == socket.SOCK_STREAM)
+            # RFC 5424: <PRI>1 TIME HOST APP PROCID MSGID SD MSG; facility daemon, level info.
+            line = next(one for one in got.decode().splitlines() if 'user ann' in one)
+            head = line.split(' ')
+            assert head[0] == '<30>1' and head[3] == 'qvd-vma' and head[5:7] == ['-', '-'], line
+            assert head[4] == box.sh('pgrep -x qvd-vma')
+        finally:
+            box.close()
+            server.close()
+    box = VmBox(farm, conf={'log.filename': '/var/log/qvd/qvd.log', 'log.level': 'DEBUG'})
+    try:
+        box.start()
+        box.x_start()
+        assert 'session: user ann, uid 1000' in box.sh('cat /var/log/qvd/qvd.log')
+        box.sh('mv /var/log/qvd/qvd.log /var/log/qvd/qvd.log.1; pkill -HUP -x qvd-vma')
+        assert box.call('x_stop')[0] == 200
+        wait_until(lambda: 'x_stop' in box.sh('cat /var/log/qvd/qvd.log', check=False), 10, 'a new file')
+        assert box.secret.hex() not in box.sh('cat /var/log/qvd/*')
+    finally:
+        box.close()

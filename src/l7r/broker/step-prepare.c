@@ -31,19 +31,19 @@ static must_check int set_client_params(const struct session *s, struct wire_par
     return 0;
 }
 
-/* Properties may not say who the user is. */
-static must_check int set_properties(struct wire_params *p, const char *json)
+/* Properties may not say who the user is; one bad one must not keep a desktop from starting. */
+static must_check int set_properties(const struct session *s, struct wire_params *p,
+                                     const char *json)
 {
-    _cleanup_(wire_params_free_p) struct wire_params *all = wire_params_new();
-    int r = all ? wire_params_set_json(all, json, strlen(json)) : -ENOMEM;
+    char prefix[BROKER_ID_PREFIX_MAX];
+    size_t bad = 0;
+    int r = wire_params_set_properties(p, json, strlen(json), &bad);
 
-    /* One bad value must not keep a desktop from starting; the rest is told. */
-    if (r == -EINVAL || r == -EBADMSG)
-        r = 0;
-    for (size_t i = 0; r == 0 && i < wire_params_count(all); i++)
-        if (!str_starts(wire_params_name(all, i), "qvd."))
-            r = wire_params_set(p, wire_params_name(all, i), wire_params_value(all, i));
-    return r;
+    if (r == -EBADMSG || bad)
+        log_warning("%s %zu properties are left out: names of letters, digits and ._- that do not "
+                    "begin with qvd., values of up to %d bytes",
+                    session_prefix(s, prefix), bad, WIRE_PARAM_VALUE_MAX);
+    return r == -EBADMSG ? 0 : r;
 }
 
 /* Later wins: client, properties, authentication, then what only the server may say. */
@@ -53,7 +53,7 @@ int step_prepare_build(struct session *s, const struct store_look *look)
     int r = p ? set_client_params(s, p) : -ENOMEM;
 
     if (r == 0 && look->properties)
-        r = set_properties(p, look->properties);
+        r = set_properties(s, p, look->properties);
     if (r == 0)
         r = wire_params_set(p, "qvd.vm.user.name", look->user_login);
     if (r == 0 && s->user_params)

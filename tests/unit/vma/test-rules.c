@@ -354,14 +354,20 @@ static void test_session_file(void **state)
         .params = wire_params_new(),
     };
     struct session_saved back;
-    static const char *const bad[] = {
-        "",
-        "{}",
-        "{}\n",
-        "{}\n{}\n",
-        "{\"state\": \"dancing\"}\n{}\n",
-        "{\"state\":\"suspended\",\"hup_out\":\"0\",\"stream_lost\":\"0\",\"agent.pid\":\"-7\","
-        "\"agent.began\":\"0\",\"session.pid\":\"0\",\"session.began\":\"0\"}\n{}\n"};
+    static const struct {
+        const char *text;
+        size_t len;
+    } bad[] = {
+        {"",                     0 },
+        {"\0",                   1 },
+        {"state",                5 },
+        {"state\0suspended\0",   16},
+        {"state\0suspended\0\0", 17},
+        {"state\0dancing\0\0",   15},
+        {"state\0suspended\0hup_out\x00"
+         "7\0",         26},
+        {"a b\0c\0\0",           7 },
+    };
 
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/session", dir);
@@ -379,7 +385,7 @@ static void test_session_file(void **state)
     wire_params_free(back.params);
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         FILE *f = fopen(path, "we");
-        fputs(bad[i], f);
+        fwrite(bad[i].text, 1, bad[i].len, f);
         fclose(f);
         assert_int_equal(session_file_read(path, &back), -EBADMSG);
     }

@@ -237,6 +237,16 @@ static void test_params(void **state)
     static const char nested[] = "{\"a\":{}}", real[] = "{\"a\":1.5}";
     assert_int_equal(wire_params_set_json(p, nested, strlen(nested)), -EBADMSG);
     assert_int_equal(wire_params_set_json(p, real, strlen(real)), -EBADMSG);
+    /* Properties: the bad ones are left out, wherever they stand. */
+    static const char typed[] = "{\"qvd.vm.user.uid\":\"0\",\"b c\":\"1\",\"ok\":\"2\","
+                                "\"long\":\"x\\ny\",\"a.b\":\"3\"}";
+    size_t bad;
+    assert_int_equal(wire_params_set_properties(p, typed, strlen(typed), &bad), 0);
+    assert_int_equal(bad, 3);
+    assert_string_equal(wire_params_get(p, "ok"), "2");
+    assert_string_equal(wire_params_get(p, "a.b"), "3");
+    assert_null(wire_params_get(p, "qvd.vm.user.uid"));
+    assert_int_equal(wire_params_set_properties(p, "[]", 2, &bad), -EBADMSG);
     wire_params_free(p);
 }
 
