@@ -72,7 +72,8 @@ class Quickstart:
         image, tree = self.build()
         os.makedirs(folder, exist_ok=True)
         shutil.rmtree(os.path.join(folder, 'tree'), ignore_errors=True)
-        self.farm = Farm(folder, tree, l7r_port=self.args.l7r_port, api_port=self.args.api_port)
+        self.farm = Farm(folder, tree, l7r_port=self.args.l7r_port, api_port=self.args.api_port,
+                         nat=self.args.nat)
         try:
             self.start(image)
         except BaseException:
@@ -283,6 +284,9 @@ def parse():
                         help='port for clients (default: 8443)')
     parser.add_argument('--api-port', type=int, default=3000, metavar='PORT',
                         help='port of the API (default: 3000)')
+    parser.add_argument('--nat', action='store_true',
+                        help='the desktop reaches what this machine reaches (by slirp4netns; '
+                        'without it, nothing beyond its own network)')
     parser.add_argument('--connect', action='store_true',
                         help='open the desktop on the present X display')
     parser.add_argument('--foreground', action='store_true',

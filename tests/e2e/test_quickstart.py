@@ -57,6 +57,22 @@ class Demo:
                 for command in (['ip', '-o', 'addr'], ['nft', 'list', 'ruleset'],
                                 ['ss', '-Hltn'])]
 
+    def run(self, *command):
+        subprocess.run([*self.inside, *command], check=True)
+
+    def processes(self, name):
+        """Processes of that name in the machine's network."""
+        inode = os.stat(f'/proc/{self.machine.pid}/ns/net').st_ino
+        done = subprocess.run(['pgrep', '-x', name], stdout=subprocess.PIPE, text=True, check=False)
+        found = []
+        for pid in done.stdout.split():
+            try:
+                if os.stat(f'/proc/{pid}/ns/net').st_ino == inode:
+                    found.append(pid)
+            except OSError:
+                pass
+        return found
+
     def listeners(self):
         return {line.split()[3] for line in self.network()[2].splitlines()}
 
@@ -132,6 +148,37 @@ def test_second_start_from_the_cache_takes_15_seconds(demo):
     assert re.search(r'time to the first desktop: [\d.]+ s', out)
     assert took <= 15 * busy, out
     demo('--down')
+
+
+def test_with_nat_the_desktop_reaches_what_the_machine_reaches(demo):
+    """A server of the machine, at an address that only the machine knows."""
+    demo('--down')
+    demo.run('ip', 'addr', 'add', '198.51.100.7/32', 'dev', 'lo')
+    before = demo.network()[:2]
+    demo('--image', 'minimal', '--nat')
+    farm = Farm(demo.dir, None)
+    server = subprocess.Popen([*demo.inside, '/usr/bin/python3', '-c',
+                               'import socket\ns = socket.create_server(("198.51.100.7", 80))\n'
+                               'while True: c, _ = s.accept(); c.send(b"from outside"); c.close()'])
+    try:
+        wait_until(lambda: '198.51.100.7:80' in demo.listeners(), 10, 'the server')
+        said = farm.run(['lxc-attach', '-P', '/run/qvd/lxc', '-n', 'qvd-1', '--clear-env', '--',
+                         'python3', '-c', 'import socket; print(socket.create_connection('
+                         '("198.51.100.7", 80), 10).recv(99))']).stdout
+        assert said == "b'from outside'\n"
+        assert demo.network()[:2] == before, 'the machine was changed'
+        # Not the machine's own loopback, where the services listen.
+        port = demo.credentials()['api'].rpartition(':')[2]
+        for address in ('10.0.2.2', '127.0.0.1'):
+            assert farm.run(['lxc-attach', '-P', '/run/qvd/lxc', '-n', 'qvd-1', '--clear-env', '--',
+                             'python3', '-c', 'import socket; socket.create_connection('
+                             f'("{address}", {port}), 2)'], check=False).returncode != 0
+    finally:
+        server.kill()
+        server.wait()
+    demo('--down')
+    demo.run('ip', 'addr', 'del', '198.51.100.7/32', 'dev', 'lo')
+    wait_until(lambda: not demo.processes('slirp4netns'), 10, 'the end of slirp4netns')
 
 
 def test_killing_the_supervisor_ends_everything(demo):

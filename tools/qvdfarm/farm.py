@@ -26,6 +26,8 @@ import struct
 import subprocess
 import time
 
+from . import nat as way_out
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 PG_BIN = '/usr/lib/postgresql/15/bin'
 CLONE_NEWCGROUP = 0x02000000
@@ -113,11 +115,11 @@ class Farm:
     """settings: more lines of node.conf. fsync: whether the database survives a power cut.
     bound: the farm ends with this process, however that ends. join: another farm, created before,
     whose further node this is: with namespaces, settings, logs and sockets of its own, but that
-    one's database, storage, users and certificates, and its VMs' network joined by a cable."""
+    one's database, storage, users and certificates, and its VMs' network joined by a cable. nat: its VMs reach what the host reaches."""
 
     # pylint: disable=too-many-instance-attributes,too-many-arguments
     def __init__(self, folder, tree, *, nodename='node1', slots=2, l7r_port=0, api_port=0,
-                 address='127.0.0.1', settings=None, fsync=True, bound=False, join=None):
+                 address='127.0.0.1', settings=None, fsync=True, bound=False, join=None, nat=False):
         self.dir = os.path.abspath(folder)
         self.tree = tree
         self.nodename = nodename
@@ -129,6 +131,7 @@ class Farm:
         self.fsync = fsync
         self.bound = bound
         self.join = join
+        self.nat = nat
         self.number = join.count_node() if join else 1
         self.nodes = 1
         self.lifeline = None
@@ -273,7 +276,12 @@ class Farm:
     def _write_node_conf(self):
         lines = {'nodename': self.nodename, 'database.host': '/run/postgresql',
                  'database.name': 'qvd', 'l7r.workers': str(self.slots), **NETWORK,
-                 **({'vm.network.uplinks': 'joined0'} if self.join else {}), **self.settings}
+                 **({'vm.network.uplinks': 'joined0'} if self.join else {}),
+                 **({'vm.network.firewall.nat.iface': way_out.DEVICE} if self.nat else {}),
+                 **self.settings}
+        if self.nat:
+            with open(self.path('sys/etc/upper/resolv.conf'), 'w', encoding='ascii') as f:
+                f.write(f'nameserver {way_out.RESOLVER}\n')
         path = self.path('etc/node.conf')
         with open(path, 'w', encoding='utf-8') as f:
             os.fchmod(f.fileno(), 0o600)
@@ -320,6 +328,8 @@ class Farm:
         lifeline = None
         if self.bound:
             lifeline, self.lifeline = os.pipe2(os.O_CLOEXEC)
+        # Its other end is the supervisor's alone: closed when that ends, however it ends.
+        exit_fd, held = os.pipe2(os.O_CLOEXEC) if self.nat else (None, None)
         config = {
             'dir': self.dir,
             'lifeline': lifeline,
@@ -353,13 +363,24 @@ class Farm:
                  '/usr/bin/python3', '-I', os.path.join(HERE, 'supervisor.py'),
                  self.path('supervisor.json')],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd='/', env=RUN_ENV,
-                pass_fds=[s.fileno() for s in l7r + api] + ([lifeline] if self.bound else []),
+                pass_fds=[s.fileno() for s in l7r + api] + ([lifeline] if self.bound else [])
+                + ([held] if self.nat else []),
                 start_new_session=True,
                 preexec_fn=enter_cgroups)
         for sock in l7r + api:
             sock.close()
         if self.bound:
             os.close(lifeline)
+        if self.nat:
+            os.close(held)
+        self._wait_for_supervisor()
+        if self.nat:
+            failed = way_out.start(self.pid, exit_fd, self.path('log/nat.log'), RUN_ENV)
+            os.close(exit_fd)
+            if failed:
+                raise FarmError(failed)
+
+    def _wait_for_supervisor(self):
         deadline = time.monotonic() + 20
         while True:
             try:
