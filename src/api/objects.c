@@ -165,8 +165,21 @@ static void create_now(struct api_request *q)
     (void)api_began(q, st, &err);
 }
 
+/* What is not told, as the tenant's settings have it. */
+static void add_default(struct api_request *q, const char *field, const char *setting)
+{
+    if (!json_object_get(q->body, field) && q->n_values < API_VALUES_MAX)
+        q->values[q->n_values++] =
+            (struct admin_value){admin_field_find(q->resource, field),
+                                 conf_tenant_str(q->api->conf, q->tenant, setting)};
+}
+
 static void create_in_tenant(struct api_request *q)
 {
+    if (q->resource == &admin_osf) {
+        add_default(q, "memory", "osf.default.memory");
+        add_default(q, "use_overlay", "osf.default.overlay");
+    }
     if (q->resource == &admin_di)
         api_di_create(q);
     else

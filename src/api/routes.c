@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* The table of what the API can be asked. */
+#include <string.h>
+
 #include "api/api-internal.h"
 
 #include "config.h"
 
 /* clang-format off */
 const struct route api_routes[] = {
-    {"GET", "info", true, api_info, "Product and versions"},
+    {"GET", "info", true, api_info, "Product and versions; `public`: the settings `api.public.*`"},
     {"POST", "login", true, api_login,
      "`{login, password, tenant}` gives `{ticket}`, the bearer token of all other requests"},
     {"POST", "logout", false, api_logout, "Ends the session of the ticket"},
@@ -38,8 +40,20 @@ const struct route api_routes[] = {
 /* clang-format on */
 const size_t api_n_routes = ARRAY_SIZE(api_routes);
 
+#define PUBLIC "api.public."
+
 void api_info(struct api_request *q)
 {
+    const struct conf *c = q->api->conf;
+    json_t *public = json_object();
+    const char *key, *value;
+    size_t at = 0;
+
+    while (public && conf_below(c, PUBLIC, &at, &key, &value))
+        (void)!json_object_set_new(public, key + strlen(PUBLIC), json_string(value));
     api_answer_json(q, 200,
-                    json_pack("{s:s,s:s,s:i}", "product", "QVD", "version", QVD_VERSION, "api", 1));
+                    json_pack("{s:s,s:s,s:i,s:b,s:s,s:o}", "product", "QVD", "version", QVD_VERSION,
+                              "api", 1, "multitenant", conf_bool(c, "wat.multitenant"),
+                              "separators", conf_str(c, "l7r.auth.plugin.default.separators"),
+                              "public", public));
 }

@@ -49,6 +49,7 @@ static must_check int enter_sandbox(const struct conf *conf, struct qvd_error *e
         list[n++] = more_syscalls[i];
     list[n] = -1;
     const struct sandbox_spec spec = {.user = root ? conf_str(conf, "api.user") : NULL,
+                                      .group = conf_str(conf, "api.group"),
                                       .keep_capabilities = !root,
                                       .syscalls = list};
     return sandbox_enter(&spec, err);

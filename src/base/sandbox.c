@@ -79,9 +79,9 @@ static must_check int load_filter(const struct sandbox_spec *spec)
 }
 
 /* Groups first and the user last: afterwards neither can be changed. */
-static must_check int become(const struct passwd *pw)
+static must_check int become(gid_t gid)
 {
-    if (setgroups(0, NULL) < 0 || setresgid(pw->pw_gid, pw->pw_gid, pw->pw_gid) < 0)
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0)
         return -errno;
     return 0;
 }
@@ -97,7 +97,10 @@ int sandbox_enter(const struct sandbox_spec *spec, struct qvd_error *err)
         if (!pw)
             return qvd_error_set(err, -ENOENT, "system user %s is missing; run systemd-sysusers",
                                  spec->user);
-        r = become(pw);
+        const struct group *gr = spec->group && *spec->group ? getgrnam(spec->group) : NULL;
+        if (spec->group && *spec->group && !gr)
+            return qvd_error_set(err, -ENOENT, "system group %s is missing", spec->group);
+        r = become(gr ? gr->gr_gid : pw->pw_gid);
         if (r < 0)
             return qvd_error_errno(err, r, "cannot take the groups of %s", spec->user);
     }

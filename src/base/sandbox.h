@@ -12,6 +12,7 @@
  * not dumpable, seccomp. */
 struct sandbox_spec {
     const char *user;       /* NULL: stays who it is; a name with a group of the same name */
+    const char *group;      /* over the user's own; NULL or "": none */
     const char *chroot_dir; /* NULL: none; an empty directory owned by root, made when missing */
     bool keep_capabilities; /* false: all sets and the bounding set are emptied */
     const int *syscalls;    /* allow-list, ended by -1; NULL: no filter. Others: EPERM-free kill */

@@ -326,6 +326,21 @@ const char *conf_custom(const struct conf *c, int64_t tenant, const char *key)
     return v ? v->text : NULL;
 }
 
+bool conf_below(const struct conf *c, const char *prefix, size_t *at, const char **ret_key,
+                const char **ret_value)
+{
+    while (*at < c->now.nx) {
+        const struct extra *x = &c->now.x[(*at)++];
+
+        if (x->tenant < 0 && str_starts(x->key, prefix)) {
+            *ret_key = x->key;
+            *ret_value = x->value.text;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool conf_is_set(const struct conf *c, const char *key)
 {
     return get(c, key)->source != NULL;

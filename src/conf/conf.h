@@ -113,6 +113,10 @@ const char *conf_tenant_str(const struct conf *c, int64_t tenant, const char *ke
 int64_t conf_tenant_int(const struct conf *c, int64_t tenant, const char *key);
 /* A key below a ".*" row or a custom key of the database; NULL when nobody set it. */
 const char *conf_custom(const struct conf *c, int64_t tenant, const char *key);
+/* Walks what is set for all tenants below a prefix ("api.public."): *at begins as 0; false at the
+ * end. */
+bool conf_below(const struct conf *c, const char *prefix, size_t *at, const char **ret_key,
+                const char **ret_value);
 /* Was it set by anything but the default? */
 bool conf_is_set(const struct conf *c, const char *key);
 /* Fails naming the file when one of the keys (the last is NULL) is empty: 0 or -EINVAL. */

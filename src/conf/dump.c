@@ -121,9 +121,11 @@ static void print_scdoc(FILE *out, const char *text)
     }
 }
 
-/* The file in which people would look for a name that does nothing. */
-static unsigned idle_file(const struct conf_key *k)
+/* The file in which people would look for a name that stands in no template. */
+static unsigned file_of(const struct conf_key *k)
 {
+    if (k->files || (strncmp(k->key, "internal.", 9) == 0 && k->type < CONF_OBSOLETE))
+        return k->files;
     if (strncmp(k->key, "client.", 7) == 0 || strncmp(k->key, "path.ssl.", 9) == 0)
         return CONF_IN_CLIENT;
     if (strncmp(k->key, "vma.", 4) == 0 || strncmp(k->key, "createdevice.", 13) == 0)
@@ -172,8 +174,7 @@ void conf_print_manual(unsigned file, FILE *out)
             const struct conf_key *k = &keys[i];
             bool idle = k->type >= CONF_OBSOLETE;
 
-            if (idle ? k->type != types[part] || !(idle_file(k) & file)
-                     : part != 0 || !(k->files & file))
+            if (!(file_of(k) & file) || (idle ? k->type != types[part] : part != 0))
                 continue;
             if (head)
                 fputs(head, out);

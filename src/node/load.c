@@ -90,6 +90,7 @@ void node_settings_from_conf(const struct conf *c, struct node_settings *ret)
         .run_dir = conf_str(c, "path.run"),
         .lxc_dir = conf_str(c, "path.run.lxc"),
         .log_dir = conf_str(c, "path.log"),
+        .captures = conf_str(c, "path.serial.captures"),
         .data_dir = QVD_DATADIR,
         .libexec_dir = QVD_LIBEXECDIR,
         .images = conf_str(c, "path.storage.images"),

@@ -35,6 +35,7 @@ static const char **text_of(struct node_settings *s, size_t i)
         &s->images,   &s->basefs,    &s->overlayfs, &s->homefs,     &s->cgroup_dir, &s->bridge,
         &s->ip_start, &s->netmask,   &s->gateway,   &s->dns_server, &s->domain,     &s->uplinks,
         &s->nat_if,   &s->lxc_start, &s->dnsmasq,   &s->nft,        &s->ip,         &s->address,
+        &s->captures,
     };
 
     return i < ARRAY_SIZE(table) ? table[i] : NULL;
@@ -157,18 +158,19 @@ static must_check int make_dirs(const struct node *n, struct qvd_error *err)
         const char *dir, *sub;
         mode_t mode;
     } table[] = {
-        {s->run_dir,   "",     0711},
-        {s->run_dir,   "/vm",  0711},
-        {s->lxc_dir,   "",     0711},
-        {s->log_dir,   "/lxc", 0700},
-        {s->basefs,    "",     0700},
-        {s->overlayfs, "",     0700},
-        {s->homefs,    "",     0700},
+        {s->run_dir,                          "",     0711},
+        {s->run_dir,                          "/vm",  0711},
+        {s->lxc_dir,                          "",     0711},
+        {s->log_dir,                          "/lxc", 0700},
+        {s->console_log ? s->captures : NULL, "",     0700},
+        {s->basefs,                           "",     0700},
+        {s->overlayfs,                        "",     0700},
+        {s->homefs,                           "",     0700},
     };
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(table); i++)
-        r = make_dir(table[i].dir, table[i].sub, table[i].mode, err);
+        r = !table[i].dir ? 0 : make_dir(table[i].dir, table[i].sub, table[i].mode, err);
     return r;
 }
 

@@ -29,6 +29,7 @@ struct node_settings {
     const char *run_dir;                                /* /run/qvd */
     const char *lxc_dir;                                /* /run/qvd/lxc: lxc's -P */
     const char *log_dir;                                /* /var/log/qvd */
+    const char *captures;                               /* of consoles */
     const char *data_dir;                               /* where lxc.seccomp is */
     const char *libexec_dir;                            /* where qvd-guard and qvd-unpack are */
     const char *images, *basefs, *overlayfs, *homefs;   /* folders of the storage */

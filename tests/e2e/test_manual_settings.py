@@ -2,13 +2,16 @@
 """Every setting that the original's manual prints is taken, or told to be obsolete in one line that
 names what to use. tests/data/manual-settings.txt has them, section by section."""
 
+import json
 import os
 import re
+import ssl
 import subprocess
+import urllib.request
 
 import pytest
 
-from farm import TOP, installed_tree
+from farm import TOP, installed_tree, wait_until
 
 PROGRAM = {'node': 'usr/bin/qvd-deploy-db', 'client': 'usr/bin/qvd-deploy-db',
            'vma': 'usr/lib/qvd/qvd-vma'}
@@ -100,3 +103,51 @@ def test_in_the_database(farm):
     for key in ('vm.network.ip.start', 'myproperty'):
         farm.qa('config', 'del', key)
     assert 'myproperty=' not in farm.qa('config', 'get')
+
+
+def test_defaults_of_new_osfs(farm):
+    """osf.default.*: for all, and a tenant's own."""
+    farm.qa('config', 'set', 'osf.default.memory=384', 'osf.default.overlay=0')
+    farm.qa('osf', 'add', 'name=plain')
+    farm.qa('osf', 'add', 'name=told', 'memory=128', 'use_overlay=yes')
+    assert farm.psql('SELECT name, memory, use_overlay FROM osfs ORDER BY name') == [
+        ['plain', '384', 'f'], ['told', '128', 't']]
+    assert 'osf.default.memory' in farm.qa('config', 'set', 'osf.default.memory=15',
+                                           check=False).stderr
+
+
+def test_what_everybody_may_know(farm):
+    context = ssl.create_default_context(cafile=farm.path('ca.pem'))
+
+    def info():
+        with urllib.request.urlopen(f'https://localhost:{farm.api_port}/api/1/info', timeout=10,
+                                    context=context) as answer:
+            return json.load(answer)
+    assert info()['public'] == {} and info()['multitenant'] is False
+    assert info()['separators'] == '@#'
+    farm.qa('config', 'set', 'api.public.footer.link.1.label.default=Help', 'wat.multitenant=1')
+    wait_until(lambda: info()['public'] == {'footer.link.1.label.default': 'Help'}, 10, 'the link')
+    assert info()['multitenant'] is True
+    assert 'api.public' not in json.dumps(info())
+
+
+def test_group_of_the_api(farm):
+    """api.group is what its server runs as; one that is missing is named."""
+    with open(farm.path('etc/node.conf'), 'a', encoding='utf-8') as f:
+        f.write('api.group = daemon\n')
+    farm.stop_service('api')
+    farm.start_service('api')
+    group = farm.run(['sh', '-c', 'for p in /proc/[0-9]*; do case $(readlink $p/exe) in '
+                      '*/qvd-api) grep ^Gid: $p/status; grep ^Groups: $p/status;; esac; done'])
+    assert re.search(r'^Gid:\s+1\s+1\s+1\s+1\nGroups:\s*$', group.stdout, re.M), group.stdout
+
+
+def test_a_setting_says_when_it_is_in_force(farm):
+    for word, said in (('l7r.port=8444', 'Note: l7r.port: in force after a restart of qvd-l7r'),
+                       ('hkd.sweep.interval=30s', ''),
+                       ('path.l7r.ssl.cert=/x.pem', 'Note: path.l7r.ssl.cert: the file is read'),
+                       ('vm.kvm.virtio=1', 'Warning: vm.kvm.virtio accepted, without effect in')):
+        done = farm.qa('config', 'set', word, check=False)
+        assert done.returncode == 0 and done.stderr.startswith(said) and bool(said) == bool(
+            done.stderr)
+        farm.qa('config', 'del', word.split('=')[0])

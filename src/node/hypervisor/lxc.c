@@ -147,7 +147,7 @@ static must_check int write_config(const struct node *n, const struct node_vm_sp
         str_format(guard, sizeof guard, "%s/qvd-guard", n->s.libexec_dir) < 0 ||
         str_format(seccomp, sizeof seccomp, "%s/lxc.seccomp", n->s.data_dir) < 0 ||
         str_format(log, sizeof log, "%s/lxc/qvd-%llu.log", n->s.log_dir, id) < 0 ||
-        str_format(console, sizeof console, "%s/lxc/qvd-%llu.console", n->s.log_dir, id) < 0 ||
+        str_format(console, sizeof console, "%s/qvd-%llu.console", n->s.captures, id) < 0 ||
         str_format(port, sizeof port, "qvd%llu", id) < 0 ||
         str_format(cgroup, sizeof cgroup, "qvd%s-%llu", n->cgroup_mark, id) < 0)
         return -ENAMETOOLONG;
@@ -192,7 +192,7 @@ static must_check int link_console(const struct node *n, const struct node_vm_sp
     char console[256], path[256];
 
     if (str_format(path, sizeof path, "%s/console", run_dir) < 0 ||
-        str_format(console, sizeof console, "%s/lxc/qvd-%llu.console", n->s.log_dir,
+        str_format(console, sizeof console, "%s/qvd-%llu.console", n->s.captures,
                    (unsigned long long)s->id) < 0)
         return -ENAMETOOLONG;
     (void)unlink(path);
