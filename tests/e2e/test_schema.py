@@ -260,7 +260,7 @@ def test_programs_are_not_echoed(database, ids):
 
 HIDDEN = {  # columns that a role must not read, though it reads others of the table
     'qvd_hkd': {'users': {'password'}, 'configs': 'all', 'administrators': 'all', 'user_tokens': 'all',
-                'user_auth_parameters': 'all', 'api_sessions': 'all'},
+                'user_auth_parameters': 'all', 'api_sessions': 'all', 'ssl_configs': 'all'},
     'qvd_l7r': {'users': {'password'}, 'configs': 'all', 'administrators': 'all', 'user_tokens': 'all',
                 'user_auth_parameters': 'all', 'api_sessions': 'all'},
     'qvd_auth': {'vm_secrets': 'all', 'ssl_configs': 'all', 'sessions': 'all', 'vm_runtimes': 'all',
