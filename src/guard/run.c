@@ -220,14 +220,6 @@ static void write_record(const struct run *r, const char *end, const char *text)
         log_error("[vm:%llu] cannot write %s: %s", ID(r), path, strerror(-e));
 }
 
-/* A guest that powers off while it starts has not failed. */
-static bool ended_itself(const struct run *r)
-{
-    bool ok = WIFEXITED(r->lxc_status) && WEXITSTATUS(r->lxc_status) == 0;
-
-    return !r->term && !r->kill && (r->reboot || (r->started && ok));
-}
-
 /* Only its parent hears whether the first process powered off or was killed; LXC does not tell. */
 static void tell_end(const struct run *r)
 {
@@ -287,7 +279,7 @@ int guard_run(struct guard *g)
     if (guard_cgroup_clean(g) < 0)
         log_warning("[vm:%llu] processes of its cgroup do not end", (unsigned long long)g->vm);
     reap(&r);
-    guard_storage_release(g, guard_failed(g) && !ended_itself(&r));
+    guard_storage_release(g, guard_failed(g) && !r.reboot);
     tell_end(&r);
     return 0;
 }

@@ -103,7 +103,7 @@ struct vm {
     int64_t stop_serial; /* of the order to stop; 0: its own, not drawn yet */
 
     /* How it ended, and what is told of it. */
-    bool restart, ended_itself;
+    bool restart, reboots;
     char reason[320]; /* why it was blocked; "" */
     char why[256];    /* what the next change of state is logged with */
 

@@ -45,7 +45,7 @@ static void note_end(struct vm *vm, const struct node_vm_exit *e)
 {
     bool ran = vm->state == VM_RUNNING || vm->state == VM_STARTING_2;
 
-    vm->ended_itself = e->end == NODE_END_STOPPED || e->end == NODE_END_REBOOT;
+    vm->reboots = e->end == NODE_END_REBOOT;
     /* A reboot of the guest that was told to stop is no wish to run on. */
     vm->restart = ran && e->end == NODE_END_REBOOT;
     snprintf(vm->why, sizeof vm->why, "%s%s%s", node_vm_end_to_string(e->end),

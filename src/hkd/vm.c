@@ -59,7 +59,7 @@ struct vm *vm_free(struct vm *vm)
 static unsigned holds(const struct vm *vm)
 {
     return (vm->has_vma ? VM_IF_HAS_VMA : 0) | (vm->run ? VM_IF_LAUNCHED : 0) |
-           (vm->ready ? VM_IF_READY : 0) | (vm->ended_itself ? VM_IF_ENDED_ITSELF : 0);
+           (vm->ready ? VM_IF_READY : 0) | (vm->reboots ? VM_IF_REBOOTS : 0);
 }
 
 void vm_rearm(struct vm *vm, const char *key)

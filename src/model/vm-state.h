@@ -51,10 +51,10 @@ const char *vm_event_to_string(enum vm_event e);
 
 /* What must hold for a row to be taken; the owner tells by a set of these bits. */
 enum vm_guard {
-    VM_IF_HAS_VMA = 1,     /* its hypervisor runs a VMA */
-    VM_IF_LAUNCHED = 2,    /* there is something to end on the node */
-    VM_IF_READY = 4,       /* VM_EV_READY has come */
-    VM_IF_ENDED_ITSELF = 8 /* the guest has powered off or wants to boot anew */
+    VM_IF_HAS_VMA = 1,  /* its hypervisor runs a VMA */
+    VM_IF_LAUNCHED = 2, /* there is something to end on the node */
+    VM_IF_READY = 4,    /* VM_EV_READY has come */
+    VM_IF_REBOOTS = 8   /* the guest has asked to boot anew */
 };
 
 /* The name of one bit; "" of none. */

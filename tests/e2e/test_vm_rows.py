@@ -23,6 +23,11 @@ FARM = {'services': False, 'settings': {
     'hkd.sweep.interval': '500ms', 'hkd.vm.starting.max': '2',
     **{f'hkd.vm.{key}.timeout': value for key, value in LONG.items()}}}
 
+READY = ('signal(SIGPIPE, SIG_IGN); int fd = open("/dev/.qvd/ready", O_WRONLY);'
+         ' if (fd < 0 || write(fd, "x", 1) != 1) return 9;')
+LISTEN = ('static char b[65536]; memset(b, 65, sizeof b); struct sockaddr_in at = {AF_INET,'
+          ' htons(3030), {0}, {0}}; int s = socket(AF_INET, SOCK_STREAM, 0);'
+          ' if (bind(s, (void *)&at, sizeof at) < 0 || listen(s, 9) < 0) return 9;')
 # First processes of an otherwise empty system.
 PROGRAMS = {
     'mute': 'if (write(1, "I say nothing\\n", 14) != 14) return 9; for (;;) pause();',
@@ -30,6 +35,13 @@ PROGRAMS = {
     'liar': 'int fd = open("/dev/.qvd/ready", O_WRONLY); if (fd < 0 || write(fd, "x", 1) != 1)'
             ' return 9; for (;;) pause();',
     'powers_off': 'reboot(RB_POWER_OFF); return 9;',
+    'reboots': 'sleep(1); reboot(RB_AUTOBOOT); return 9;',
+    # Says that it is there; who asks gets bytes without an end, or one answer that is none.
+    'floods': READY + LISTEN + 'for (;;) { int c = accept(s, 0, 0); while (write(c, b, sizeof b) > 0)'
+              ' ; close(c); }',
+    'lies': READY + LISTEN + 'for (;;) { int c = accept(s, 0, 0); read(c, b, 1); const char *a ='
+            ' "HTTP/1.1 200 OK\\r\\nQVD-Auth: v1 00\\r\\nContent-Length: 20\\r\\n\\r\\n{\\"state\\": \\"listening\\"}";'
+            ' write(c, a, strlen(a)); close(c); }',
 }
 # A place to wait in front of LXC, for as long as a file is there.
 HELD = ('#!/bin/sh\nwhile [ -e /etc/qvd/hold ]; do sleep 0.05; done\n'
@@ -39,7 +51,8 @@ HELD = ('#!/bin/sh\nwhile [ -e /etc/qvd/hold ]; do sleep 0.05; done\n'
 def program(folder, body):
     out = str(folder / 'program')
     subprocess.run(['cc', '-static', '-x', 'c', '-o', out, '-'], check=True, text=True,
-                   input='#include <fcntl.h>\n#include <sys/reboot.h>\n#include <unistd.h>\n'
+                   input='#include <arpa/inet.h>\n#include <fcntl.h>\n#include <signal.h>\n'
+                         '#include <string.h>\n#include <sys/reboot.h>\n#include <unistd.h>\n'
                          f'int main(void) {{ {body} }}\n')
     with open(out, 'rb') as f:
         return f.read()
@@ -229,17 +242,49 @@ def test_guests_that_are_mute_lie_or_end(node):
     row(node, mute, 'zombie_1', 'limit', '', 'zombie_2')
     row(node, mute, 'zombie_2', 'exited', '', 'stopped')
     hkd.order_start(node, ends)
-    row(node, ends, 'starting_2', 'exited', 'ended itself', 'stopped')
+    row(node, ends, 'starting_2', 'exited', '', 'stopped')
     start(node, killed, 'starting_2')
     send(node, 'KILL', guard(node, killed))
     row(node, killed, 'starting_2', 'exited', '', 'stopped')
     hkd.wait_state(node, (mute, liar, ends, killed), 'stopped')
     assert 'I say nothing' in kept(node, mute)['console.log']
     assert {vm: bool(kept(node, vm)) for vm in (mute, liar, ends, killed)} == {
-        mute: True, liar: True, ends: False, killed: True}
+        mute: True, liar: True, ends: True, killed: True}
     blocked = {vm: hkd.vm(node, vm)['blocked_reason'].split(':')[0]
                for vm in (mute, liar, ends, killed)}
-    assert blocked == {mute: 'no VMA', liar: 'no network', ends: '', killed: 'no boot'}
+    assert blocked == {mute: 'no VMA', liar: 'no network', ends: 'no boot', killed: 'no boot'}
+
+
+def test_agents_that_flood_or_lie(node):
+    """Every answer is bounded, and only one with the VM's key counts."""
+    floods, lies = vms(node, 'floods', 'lies')
+    pid = hkd.host_pid(node, node.service('hkd')['pid'])
+    hkd.order_start(node, floods, lies)
+    for vm in (floods, lies):
+        row(node, vm, 'starting_2', 'unreachable', '', 'starting_2')
+        row(node, vm, 'starting_2', 'limit', 'ready came', 'zombie_1')
+        wait_until(lambda vm=vm: hkd.vm(node, vm)['blocked_reason'].startswith('no network: '), 10,
+                   'the reason')
+    hkd.wait_state(node, (floods, lies), 'stopped', 30)
+    with open(f'/proc/{pid}/status', encoding='ascii') as f:
+        assert int(re.search(r'VmRSS:\s*(\d+)', f.read())[1]) < 100000
+    assert len(os.listdir(f'/proc/{pid}/fd')) < 100
+    assert not re.search('Sanitizer|runtime error', hkd.log(node))
+
+
+def test_a_guest_that_reboots_while_it_starts(node):
+    vm, = vms(node, 'reboots')
+    hkd.order_start(node, vm)
+    row(node, vm, 'starting_2', 'exited', 'reboots', 'stopped')
+    # By itself, again and again: it is stopped by order.
+    wait_until(lambda: int(node.psql('SELECT run_attempts FROM vm_counters'
+                                     f' WHERE vm_id = {vm}')[0][0]) > 1, 20, 'another start')
+
+    def stopped():
+        hkd.order_stop(node, vm)
+        return hkd.vm(node, vm)['host_id'] == ''
+    wait_until(stopped, 30, 'the end', interval=0.1)
+    assert hkd.vm(node, vm)['blocked'] == 'false' and kept(node, vm) == {}
 
 
 def test_unblocked_it_starts_again_and_the_last_failure_is_kept(node):

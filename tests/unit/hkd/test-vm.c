@@ -182,12 +182,20 @@ static void test_no_vma(void **state)
     wait_row(1, VM_STOPPED);
     assert_int_equal(fakes.runs[1].termed, 1);
     assert_int_equal(fakes.runs[1].killed, 1);
-    /* A guest that powers off while it starts is not a failed start. */
+    /* A first process that ends before its agent has reported is a failed start; LXC does not tell
+     * whether it powered off. One that reboots is started again. */
     order(2);
     fake_started(2);
-    fake_gone(2, NODE_END_STOPPED, "");
+    fake_gone(2, NODE_END_STOPPED, "its first process ended");
     wait_row(2, VM_STOPPED);
-    assert_string_equal(fakes.rows[2].reason, "");
+    assert_string_equal(fakes.rows[2].reason, "no boot: stopped: its first process ended");
+    order(3);
+    fake_started(3);
+    fake_gone(3, NODE_END_REBOOT, "");
+    settle();
+    assert_string_equal(fakes.rows[3].reason, "");
+    assert_int_equal(state_of(3), VM_STARTING_1);
+    assert_int_equal(fakes.runs[3].launched, 2);
 }
 
 static void wait_looks(unsigned wanted)

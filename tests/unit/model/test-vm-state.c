@@ -11,7 +11,7 @@
 #include "model/states.h"
 #include "model/vm-state.h"
 
-#define ALL_GUARDS (VM_IF_HAS_VMA | VM_IF_LAUNCHED | VM_IF_READY | VM_IF_ENDED_ITSELF)
+#define ALL_GUARDS (VM_IF_HAS_VMA | VM_IF_LAUNCHED | VM_IF_READY | VM_IF_REBOOTS)
 
 /* The eight words of the manual and the five of the clients (rest-api.md, vm-lifecycle.md 5). */
 static void test_words(void **state)
