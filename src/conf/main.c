@@ -199,7 +199,7 @@ static char *log_path(const struct conf *c, const char *program, const char *fil
 }
 
 /* The folder of the file may be new: a VM's /var/log is made anew with its overlay. */
-static int make_folder(const char *path)
+static int make_folder(const struct conf *c, const char *path)
 {
     _cleanup_(free_p) char *folder = strdup(path);
     char *end = folder ? strrchr(folder, '/') : NULL;
@@ -207,6 +207,9 @@ static int make_folder(const char *path)
     if (!end || end == folder)
         return -ENOENT;
     *end = '\0';
+    /* Elsewhere it is more likely a mistake. */
+    if (strcmp(folder, conf_str(c, "path.log")) != 0 && !str_starts(folder, "/var/log/"))
+        return -ENOENT;
     return fs_mkdirs(folder, 0755);
 }
 
@@ -215,7 +218,7 @@ static void log_to_file(const struct conf *c, const char *program, const char *f
     _cleanup_(free_p) char *path = log_path(c, program, file);
     int r = path ? log_set_file(path) : -ENOMEM;
 
-    if (r == -ENOENT && make_folder(path) == 0)
+    if (r == -ENOENT && make_folder(c, path) == 0)
         r = log_set_file(path);
     if (r < 0)
         log_warning("log.filename = %s: %s; lines go where they went before", path ? path : file,

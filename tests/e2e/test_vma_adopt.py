@@ -5,6 +5,7 @@ the session's programs, stale and hostile files, hostile peers and users."""
 import os
 import secrets
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -285,6 +286,71 @@ def test_replays_and_floods_are_bounded(box):
         except OSError:
             return False
     wait_until(answers, 20, 'an answer after the flood')
+
+
+# -- the display of the client -----------------------------------------------------------------------
+
+@pytest.fixture
+def manage():
+    """Puts a window manager on a screen."""
+    running = []
+
+    def start(screen):
+        running.append(subprocess.Popen([sys.executable, os.path.join(
+            os.path.dirname(painter.__file__), 'tinywm.py'), screen.display], stdout=subprocess.PIPE))
+        assert running[-1].stdout.readline() == b'manages\n'
+        return screen
+    yield start
+    for one in running:
+        one.kill()
+        one.wait()
+
+
+def size_inside(box, login):
+    script = ('from Xlib import display; g = display.Display().screen().root.get_geometry(); '
+              'print(g.width, g.height)')
+    return tuple(int(n) for n in box.as_user(login, 'python3', '-c', script).stdout.split())
+
+
+def test_geometry_is_the_clients_and_another_one_at_a_resume_costs_no_window(farm, xservers, manage):
+    box = VmBox(farm, 'minimal')
+    box.start()
+    seed = secrets.token_hex(8)
+    try:
+        screen = manage(xservers(size='1280x1024x24'))
+        box.x_start(qvd_client_geometry='800x600')
+        with box.client(screen.display):
+            box.wait_state('connected')
+            wait_until(lambda: size_inside(box, 'ann') == (800, 600), 10, '800x600')
+            # The window manager of the desktop would put it above the picture.
+            wait_until(lambda: box.sh('pkill -x xterm && echo gone; true'), 10, 'the terminal')
+            painting = paint(box, 'ann', seed)
+            see(screen, seed)
+        box.wait_state('suspended')
+        # Larger, without a window manager, smaller than the desktop was, and back again.
+        for size, geometry, managed in (('1600x1200x24', '1400x1000', True),
+                                        ('1280x1024x24', '1280x1024', False),
+                                        ('640x480x24', '600x400', True),
+                                        ('1280x1024x24', '800x600', True)):
+            screen = xservers(size=size)
+            if managed:
+                manage(screen)
+            box.x_start(qvd_client_geometry=geometry)
+            with box.client(screen.display):
+                box.wait_state('connected')
+                if '640' not in size:  # there is no room for it
+                    see(screen, seed)
+                assert painting.poll() is None
+            box.wait_state('suspended')
+        box.call('x_stop')
+        # Where no window manager runs, the whole screen is what fullscreen gives.
+        screen = xservers(size='1024x768x24')
+        box.x_start(qvd_client_fullscreen='1')
+        with box.client(screen.display):
+            box.wait_state('connected')
+            wait_until(lambda: size_inside(box, 'ann') == (1024, 768), 10, 'the whole screen')
+    finally:
+        box.close()
 
 
 # -- what the link costs -----------------------------------------------------------------------------
