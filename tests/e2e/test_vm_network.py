@@ -10,7 +10,7 @@ import pytest
 
 import frames
 import hkd
-from farm import FarmError, make_farm
+from farm import FarmError, installed_tree, make_farm
 from frames import EVERYONE
 from nodebox import GATEWAY, NodeBox, mac_of, wait_for
 
@@ -263,3 +263,13 @@ def _bare():
         made.destroy()
 
 
+
+
+@pytest.mark.parametrize('name', ['aufs', 'xfs', 'zfs', 'btrfs', 'bind', 'unionfs-fuse'])
+def test_a_writable_root_that_is_not_there_is_refused_with_the_choices(tmp_path, name):
+    path = tmp_path / 'node.conf'
+    path.write_text(f'nodename = n\nvm.lxc.unionfs.type = {name}\n', encoding='utf-8')
+    done = subprocess.run([installed_tree() + '/usr/lib/qvd/qvd-hkd', '--check-config', '-f',
+                           str(path)], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert f'vm.lxc.unionfs.type = {name}: must be one of: overlayfs' in done.stderr
