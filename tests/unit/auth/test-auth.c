@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <time.h>
 
 #include "auth/login.h"
 #include "auth/password.h"
@@ -64,14 +65,23 @@ static void hashes_of_the_original_are_taken_once(void **state)
     assert_int_equal(password_verify("", old, "qvd1234"), PASSWORD_WRONG);
 }
 
+/* What this process has computed: other programs of a busy machine do not count. */
+static int64_t cpu_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 static int64_t median_us(const char *password, const char *stored)
 {
     int64_t t[9];
 
     for (int i = 0; i < 9; i++) {
-        int64_t from = clock_us();
+        int64_t from = cpu_us();
         (void)password_verify(password, stored, "qvd1234");
-        t[i] = clock_us() - from;
+        t[i] = cpu_us() - from;
         for (int j = i; j > 0 && t[j] < t[j - 1]; j--) {
             int64_t swap = t[j];
             t[j] = t[j - 1];
