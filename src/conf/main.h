@@ -19,6 +19,9 @@ struct conf_program {
     unsigned files;      /* CONF_IN_...: what --dump-config shows; also chooses the default file */
     const char *file;    /* default of -f; NULL: the usual one of files */
     bool file_optional;  /* its absence is no error when -f was not given */
+    /* --dump-config: reads the database's rows into c (conf_set_rows()); what fails is told in the
+     * dump. NULL: qvd-deploy-db does it, where the program reads node.conf. */
+    int (*rows)(struct conf *c, struct qvd_error *err);
     bool tool; /* run by people: its lines go to standard error, whatever the settings say */
     /* More options, ended by a row without a name. option() is called for each: 0, or -EINVAL to
      * end with the usage. */

@@ -78,7 +78,11 @@ static bool lookup(const struct layers *l, const char *key, int64_t tenant, bool
     if (row) {
         ret->text = row->value;
         ret->from_rows = true;
-        (void)snprintf(ret->source, sizeof ret->source, "database");
+        if (row->tenant >= 0)
+            (void)snprintf(ret->source, sizeof ret->source, "database (tenant %lld)",
+                           (long long)row->tenant);
+        else
+            (void)snprintf(ret->source, sizeof ret->source, "database");
         return true;
     }
     for (size_t i = l->n_files; i-- > 0;) {

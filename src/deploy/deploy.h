@@ -62,3 +62,6 @@ must_check int deploy_first_admin(struct deploy *d, struct qvd_error *err);
 /* What PostgreSQL lacks (check.c). 0 nothing, 1 something (told on stdout), -errno. */
 must_check int deploy_check(struct deploy *d, struct qvd_error *err);
 void deploy_print_ident_map(void);
+
+/* Reads the settings of the database into c, as the role qvd_hkd: 0, or -errno with err. */
+must_check int deploy_read_rows(struct conf *c, struct qvd_error *err);

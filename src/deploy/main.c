@@ -88,6 +88,7 @@ int main(int argc, char **argv)
         .name = "qvd-deploy-db",
         .summary = "Installs the database of QVD, or brings it up to date; may be repeated.",
         .files = CONF_IN_NODE,
+        .rows = deploy_read_rows,
         .tool = true,
         .options = options,
         .option = on_option,

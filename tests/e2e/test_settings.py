@@ -137,6 +137,8 @@ def test_no_key_is_idle():
 def is_read(key, source):
     if f'"{key}"' in source or f'"{key[:-1]}' in source and key.endswith('.*'):
         return True
+    if any(f'"{key[:i + 1]}"' in source for i, c in enumerate(key) if c == '.' and i > 4):
+        return True
     # Asked for by a name that is put together: "database.%s.password", "log.%s.filename".
     words = key.split('.')
     return len(words) == 3 and (f'"{words[0]}.%s.{words[2]}"' in source
