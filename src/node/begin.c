@@ -104,6 +104,7 @@ static void on_dhcp(struct node_begin *b)
     int r = b->n->dhcp ? dhcp_start(b->n->dhcp, &err) : 0;
 
     purge_scan(b->n->purge, b->n->s.overlayfs, b->n->s.failed_keep_s);
+    purge_scan(b->n->purge, b->n->s.basefs, 0);
     image_sweep(b->n->images);
     finish(b, r, &err);
 }

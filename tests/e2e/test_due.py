@@ -194,3 +194,51 @@ def test_hard_expiration_may_stop(farm, ann):
     wait_until(lambda: hkd.vm(farm, ann)['host_id'] == '', 5, 'the row')
     assert starts(farm, ann) == before
     assert not re.search('Sanitizer|runtime error', hkd.log(farm))
+
+
+def test_a_reboot_is_a_new_run_with_the_image_of_its_tag(farm, bob):
+    """Nobody orders it: image resolved anew, expirations gone, the user's order of VMs kept."""
+    hkd.order_start(farm, bob)
+    hkd.wait_state(farm, bob, 'running', 60)
+    edit(farm, bob, expire_soft=utc(7200)[1], expire_hard=utc(7300)[1])
+    before, old = starts(farm, bob), hkd.vm(farm, bob)['current_di_id']
+    source = farm.psql(f'SELECT path FROM dis WHERE id = {old}')[0][0]
+    new = farm.psql('INSERT INTO dis (osf_id, version, path) SELECT osf_id, $$second$$, $$9-again.tar'
+                    f'.zst$$ FROM dis WHERE id = {old} RETURNING id')[0][0]
+    hkd.put_image(farm.path('lib/storage/images', source),
+                  farm.path('lib/storage/images/9-again.tar.zst'))
+    farm.psql(f"UPDATE di_runtimes SET state = 'published' WHERE di_id = {new};"
+              f"UPDATE di_tags SET di_id = {new} WHERE tag = 'default'")
+    farm.in_vm(bob, ['/sbin/reboot'], check=False)
+    wait_until(lambda: starts(farm, bob) == before + 1, 90, 'the new run')
+    hkd.wait_state(farm, bob, 'running')
+    row = farm.psql('SELECT current_di_id, vm_expiration_soft, vm_expiration_hard, blocked'
+                    f' FROM vm_runtimes WHERE vm_id = {bob}')
+    assert row == [[new, '', '', 'f']]
+    # A power-off is the end of it.
+    farm.in_vm(bob, ['/sbin/poweroff'], check=False)
+    hkd.wait_state(farm, bob, 'stopped', 30)
+    wait_until(lambda: hkd.vm(farm, bob)['host_id'] == '', 5, 'the row')
+    assert starts(farm, bob) == before + 1
+
+
+def test_blocked_by_hand(farm, ann):
+    """Neither the VM nor the session ends; administrators start it; users alone are refused."""
+    farm.qa('config', 'set', 'vm.stop_after_disconnect=-1')
+    session = connect(farm, 'ann', ann)
+    farm.qa('vm', 'block', '-f', f'id={ann}')
+    answer = PerlClient((farm.address, farm.l7r_port), 'ann', farm.users['ann']).connect(ann)
+    assert (answer.status, answer.body.split(b'\r\n')[0]) == \
+        (403, b'The virtual machine is under maintenance')
+    row = farm.vm_row('ann')
+    assert (row['state'], row['user_state']) == ('running', 'connected')
+    leave(farm, 'ann', session)
+    farm.qa('vm', 'stop', '-f', f'id={ann}', '--wait')
+    farm.qa('vm', 'start', '-f', f'id={ann}', '--wait')
+    assert farm.vm_row('ann')['state'] == 'running'
+    shown = farm.qa('vm', 'list', '-f', f'id={ann}', '--fields', 'blocked,blocked_time')
+    assert re.search(r'20\d\d-\d\d-\d\d', shown), shown
+    assert PerlClient((farm.address, farm.l7r_port), 'ann',
+                      farm.users['ann']).connect(ann).status == 403
+    farm.qa('vm', 'unblock', '-f', f'id={ann}')
+    leave(farm, 'ann', connect(farm, 'ann', ann))

@@ -433,3 +433,41 @@ def test_limits_that_pass_in_every_state(node):
     ends = [of[name] for name in ('stopping_1', 'stopping_2', 'zombie_1', 'zombie_2', 'starting_2')]
     hkd.wait_state(node, ends, 'stopped', 30)
     assert hkd.state(node, of['running']) == 'running'
+
+
+CRASHED = r'''
+set -e
+mark=$(printf -- -; readlink /proc/1/ns/pid | tr -cd 0-9)
+for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do
+    [ -w "$d/cgroup.procs" ] && p=$(awk -F: -v n="$(basename $d)" '$2 == n {print $3}' /proc/1/cgroup)
+    [ -d "$d/$p" ] && [ -n "$p" ] && mkdir -p "$d/$p/qvd$mark-777"
+done 2>/dev/null || true
+ip link add qvd777 type veth peer name other777
+nft 'add element bridge qvd macs { "qvd777" . 54:52:00:03:0f:f0 }'
+mkdir -p /run/qvd/vm/777/root
+printf 'port qvd777\nmac 54:52:00:03:0f:f0\nip 10.3.15.240\noverlay %s\ncgroup %s\n' \
+    /var/lib/qvd/storage/overlayfs/1-777-overlayfs qvd$mark-777 >/run/qvd/vm/777/note
+mkdir -p /var/lib/qvd/storage/overlayfs/1-777-overlayfs/upper /run/qvd/lxc/qvd-777
+touch /run/qvd/lxc/qvd-777/config
+echo 54:52:00:03:0f:f0,10.3.15.240 >/run/qvd/dhcp/hosts/777
+mkdir -p /var/lib/qvd/storage/basefs/.unpack-8-gone.tar-abcdefgh/etc
+mkdir /var/lib/qvd/storage/basefs/.trial-abcdefgh /var/lib/qvd/storage/overlayfs/.trial-abcdefgh
+touch -d '1 hour ago' /var/lib/qvd/storage/*/.trial-abcdefgh
+'''
+LEFT = (r"ip -o link | grep -o 'qvd777'; nft list ruleset | grep -o qvd777; ls -d /run/qvd/vm/777"
+        ' /run/qvd/lxc/qvd-777 /run/qvd/dhcp/hosts/777 /var/lib/qvd/storage/overlayfs/*777*'
+        ' /var/lib/qvd/storage/*/.unpack-* /var/lib/qvd/storage/*/.trial-* 2>/dev/null;'
+        r" find /sys/fs/cgroup -name 'qvd*-777' 2>/dev/null; cat /proc/mounts | grep vm/777; true")
+
+
+def test_what_a_crash_left_is_swept(node):
+    node.stop_service('hkd', 'SIGKILL')
+    node.run(['sh', '-c', CRASHED])
+    before = node.run(['sh', '-c', LEFT]).stdout.split()
+    assert len(before) >= 9, before
+    begin_hkd(node)
+    wait_until(lambda: node.run(['sh', '-c', LEFT]).stdout == '', 20, 'nothing to be left')
+    assert 'table bridge qvd' in node.run(['nft', 'list', 'ruleset']).stdout
+    # One dnsmasq, and it is this hkd's.
+    wait_until(lambda: len(node.run(['pgrep', '-x', 'dnsmasq'], check=False).stdout.split()) == 1,
+               10, 'one dnsmasq')

@@ -15,6 +15,8 @@
 
 /* As the guard names them. */
 #define FAILED "deleteme-failed-"
+/* A trial folder that is older is nobody's. */
+#define TRIAL_S 600
 
 struct item {
     struct list node;
@@ -167,6 +169,12 @@ static bool superseded(const char *dir, const char *name, uint64_t vm, time_t ag
     return found;
 }
 
+/* Is it a trial's of a guard that was killed? One that lives takes a moment. */
+static bool old_trial(DIR *d, const char *name, time_t now)
+{
+    return str_starts(name, ".trial-") && age_of(d, name, now) > TRIAL_S;
+}
+
 void purge_scan(struct purge *p, const char *dir, int64_t keep_s)
 {
     DIR *d = opendir(dir);
@@ -176,9 +184,9 @@ void purge_scan(struct purge *p, const char *dir, int64_t keep_s)
     while (d && (e = readdir(d))) {
         uint64_t vm = failed_vm(e->d_name);
         time_t age = vm ? age_of(d, e->d_name, now) : 0;
+        bool stays = vm && age < keep_s && !superseded(dir, e->d_name, vm, age, now);
 
-        if (!str_starts(e->d_name, "deleteme-") ||
-            (vm && age < keep_s && !superseded(dir, e->d_name, vm, age, now)))
+        if (stays || (!str_starts(e->d_name, "deleteme-") && !old_trial(d, e->d_name, now)))
             continue;
         _cleanup_(free_p) char *path = str_printf("%s/%s", dir, e->d_name);
         if (path && purge_add(p, path, false, NULL, NULL) < 0)
