@@ -161,6 +161,8 @@ def test_connections_are_counted_for_each_client_over_all_workers(farm, node):
             return good
         assert all(one(v1('127.0.0.76')) for _ in range(6))
         assert not any(one(v1('127.0.0.76')) for _ in range(4))
+        assert ('warn: connection from 127.0.0.76 refused: too many of that address '
+                '(l7r.limit.connections.per_source)') in log_of(farm)
         assert not one(v2('127.0.0.76'))
         assert not one(b'', '127.0.0.76')       # it is the same one without a balancer
         assert one(v1('127.0.0.77'))

@@ -180,6 +180,12 @@ def test_by_qa_it_reaches_the_router_at_once(farm, node, session, own, tmp_path)
     _, wrong = other.write(tmp_path, 'other')
     done = farm.qa('config', 'ssl', f'cert={cert}', f'key={wrong}', check=False)
     assert done.returncode != 0 and 'key values mismatch' in done.stderr
+    for part, words in (('ca', "authority of clients' certificates"),
+                        ('crl', 'list of revoked certificates')):
+        more = [f'ca={cert}'] if part == 'crl' else []
+        done = farm.qa('config', 'ssl', f'cert={cert}', f'key={key}', *more, f'{part}={key}',
+                       check=False)
+        assert done.returncode != 0 and words in done.stderr
     assert node.psql('SELECT count(*) FROM ssl_configs') == [['0']]
     farm.qa('config', 'ssl', f'cert={cert}', f'key={key}')
     wait_until(lambda: serial_of(farm) == pair.serial, 5, 'the certificate of the database')

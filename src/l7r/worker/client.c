@@ -13,6 +13,7 @@
 #define BODY_MAX (4 << 20)
 #define RETRY_AFTER 5
 #define PARTING_MS 500
+#define FULL_MS 60000
 
 void client_free(struct client *c)
 {
@@ -296,13 +297,27 @@ static void stream_closed(void *owner, const struct qvd_error *why)
 
 static const struct stream_handlers handshake = {.open = opened, .closed = stream_closed};
 
+/* Each for the log of one who looks for it; once a minute for everybody. */
+static void tell_full(struct worker *w, const char *address, bool source)
+{
+    int64_t now = clock_ms();
+    bool again = w->told_full && now - w->told_full < FULL_MS;
+
+    if (!again)
+        w->told_full = now;
+    log_line(again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "connection from %s refused: too many %s",
+             address,
+             source ? "of that address (l7r.limit.connections.per_source)"
+                    : "without a login (l7r.limit.connections.unauthenticated)");
+}
+
 void client_new(struct worker *w, int fd, const char *address, bool balancer)
 {
     struct client *c = calloc(1, sizeof *c);
     struct source *source = c ? source_enter(w, address, balancer) : NULL;
 
     if (!source || w->n_unauth >= w->context.unauth) {
-        log_debug("connection from %s refused: too many", address);
+        tell_full(w, address, !source);
         source_leave(w, source);
         (void)fd_close(fd);
         free(c);

@@ -36,6 +36,7 @@ struct worker {
     uint32_t region;           /* ours of it */
     struct list arrivals;      /* struct arrival: balancers' connections before their header */
     struct addrs proxies;      /* l7r.trusted_proxies */
+    int64_t told_full;         /* clock_ms() of the last word about a limit */
     int64_t complained;        /* clock_ms() of the last word about a balancer */
     size_t n_conns;            /* those of relays too */
     size_t n_unauth;
