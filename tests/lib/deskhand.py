@@ -3,7 +3,10 @@
 
 usage: deskhand.py screen              prints WIDTHxHEIGHTxDEPTH
        deskhand.py read SELECTION      prints the text of PRIMARY or CLIPBOARD
-       deskhand.py own SELECTION TEXT  owns it until it is ended
+       deskhand.py own SELECTION TEXT  owns it, and stays also when another has it
+       deskhand.py raise NAME          the top-level window of that name is put on top
+       deskhand.py where NAME          prints where the middle of that window is, if it is there
+       deskhand.py focus               prints the name of the window that has the keys
        deskhand.py draw SEED           pictures without end; once ~/enough is there, that of SEED
 """
 
@@ -26,6 +29,33 @@ def show_screen(server):
     screen = server.screen()
     size = screen.root.get_geometry()
     print(f'{size.width}x{size.height}x{screen.root_depth}')
+
+
+def show_focus(server):
+    window = server.get_input_focus().focus
+    print(window.get_wm_name() or '' if hasattr(window, 'get_wm_name') else '')
+
+
+def all_below(window):
+    for child in window.query_tree().children:
+        yield child
+        yield from all_below(child)
+
+
+def show_place(server, name):
+    root = server.screen().root
+    for window in all_below(root):
+        if window.get_wm_name() == name and window.get_attributes().map_state == X.IsViewable:
+            size, at = window.get_geometry(), root.translate_coords(window, 0, 0)
+            print(at.x + size.width // 2, at.y + size.height // 2)
+            return
+
+
+def put_on_top(server, name):
+    for window in server.screen().root.query_tree().children:
+        if window.get_wm_name() == name:
+            window.configure(stack_mode=X.Above)
+    server.sync()
 
 
 def read(server, name):
@@ -53,8 +83,6 @@ def own(server, name, text):
     server.flush()
     while True:
         event = server.next_event()
-        if event.type == X.SelectionClear:
-            return
         if event.type != X.SelectionRequest:
             continue
         place = event.property or event.target
@@ -97,8 +125,9 @@ def draw(server, seed):
 
 def main():
     server = display.Display()
-    {'screen': show_screen, 'read': read, 'own': own, 'draw': draw}[sys.argv[1]](
-        server, *sys.argv[2:])
+    verbs = {'screen': show_screen, 'focus': show_focus, 'raise': put_on_top,
+             'where': show_place, 'read': read, 'own': own, 'draw': draw}
+    verbs[sys.argv[1]](server, *sys.argv[2:])
 
 
 if __name__ == '__main__':
