@@ -362,22 +362,25 @@ static must_check int arm(struct stream *s, uint64_t ms)
     return r;
 }
 
-/* What a socket of ours is: sends small writes at once, notices a vanished peer in two minutes. */
-static void tune(int fd)
+#define KEEP_COUNT 6
+
+/* Sends small writes at once, notices a vanished peer in two minutes. */
+void stream_tune(int fd)
 {
     static const struct {
         int level, name, value;
     } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY,   1 },
-        {SOL_SOCKET,  SO_KEEPALIVE,  1 },
-        {IPPROTO_TCP, TCP_KEEPIDLE,  60},
-        {IPPROTO_TCP, TCP_KEEPINTVL, 10},
-        {IPPROTO_TCP, TCP_KEEPCNT,   6 },
+        {IPPROTO_TCP, TCP_NODELAY,   1         },
+        {SOL_SOCKET,  SO_KEEPALIVE,  1         },
+        {IPPROTO_TCP, TCP_KEEPIDLE,  60        },
+        {IPPROTO_TCP, TCP_KEEPINTVL, 10        },
+        {IPPROTO_TCP, TCP_KEEPCNT,   KEEP_COUNT},
     };
-    int domain = 0;
-    socklen_t len = sizeof domain;
+    int count = 0;
+    socklen_t len = sizeof count;
 
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain == AF_UNIX)
+    /* No TCP, or it has all that from the socket that accepted it. */
+    if (getsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, &len) < 0 || count == KEEP_COUNT)
         return;
     /* A socket that cannot is still a socket. */
     for (size_t i = 0; i < ARRAY_SIZE(options); i++)
@@ -390,8 +393,10 @@ static must_check int make(struct ev_loop *loop, int fd, enum stream_state state
 {
     int flags = fcntl(fd, F_GETFL);
     struct stream *s = NULL;
-    int r = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+    int r = flags < 0 ? -errno : 0;
 
+    if (r >= 0 && !(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        r = -errno;
     if (r >= 0) {
         s = calloc(1, sizeof *s);
         r = s ? 0 : -ENOMEM;
@@ -413,7 +418,7 @@ static must_check int make(struct ev_loop *loop, int fd, enum stream_state state
     buf_init(&s->out, 0);
     ev_deferred_init(&s->later, on_later, s);
     list_init(&s->orphan);
-    tune(fd);
+    stream_tune(fd);
     r = ev_io_new(loop, fd, 0, on_io, s, &s->io);
     if (r < 0) {
         stream_free(s);

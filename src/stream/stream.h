@@ -50,6 +50,10 @@ must_check int stream_new(struct ev_loop *loop, int fd, struct tls_context *tls,
                           uint64_t handshake_ms, const struct stream_handlers *handlers,
                           void *owner, struct stream **ret_stream);
 
+/* Sets the options of a stream's socket. What a listening socket accepts inherits them: done once
+ * there it need not be done for each connection. */
+void stream_tune(int fd);
+
 /* Dials without blocking; open or closed follows. host (NULL: none) is the name or the address in
  * digits that the certificate must be for. limit_ms: of connect and handshake together. */
 struct stream_target {

@@ -24,7 +24,8 @@ struct tls_context {
     SSL_CTX *ctx;
     struct ticket_key tickets[TLS_TICKET_KEYS_MAX];
     size_t n_tickets;
-    int64_t crl_next; /* seconds since 1970; 0: no list */
+    EVP_CIPHER *ticket_cipher; /* looked up once */
+    int64_t crl_next;          /* seconds since 1970; 0: no list */
 };
 
 const char *tls_error_text(char *dst, size_t size)
@@ -72,6 +73,7 @@ struct tls_context *tls_context_unref(struct tls_context *tls)
 {
     if (tls && --tls->refs == 0) {
         SSL_CTX_free(tls->ctx);
+        EVP_CIPHER_free(tls->ticket_cipher);
         OPENSSL_cleanse(tls->tickets, sizeof tls->tickets);
         free(tls);
     }
@@ -190,6 +192,8 @@ int tls_server_new(const struct tls_server_spec *spec, struct tls_context **ret_
     SSL_CTX_set_session_cache_mode(tls->ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_session_id_context(tls->ctx, (const unsigned char *)"qvd", 3);
     SSL_CTX_set_num_tickets(tls->ctx, 1);
+    /* The chain is what the file has: none is looked for in each handshake. */
+    SSL_CTX_set_mode(tls->ctx, SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_options(tls->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     SSL_CTX_set_alpn_select_cb(tls->ctx, select_alpn, NULL);
     r = set_versions(tls->ctx, spec, err);
@@ -227,7 +231,7 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     if (make) {
         const struct ticket_key *key = &tls->tickets[0];
         if (random_bytes(iv, 16) < 0 ||
-            EVP_EncryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key->aes, iv) != 1 ||
+            EVP_EncryptInit_ex(cipher, tls->ticket_cipher, NULL, key->aes, iv) != 1 ||
             set_mac(mac, key) != 1)
             return -1;
         memcpy(name, key->name, sizeof key->name);
@@ -238,7 +242,7 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
         if (memcmp(name, key->name, sizeof key->name) != 0)
             continue;
         if (set_mac(mac, key) != 1 ||
-            EVP_DecryptInit_ex(cipher, EVP_aes_256_cbc(), NULL, key->aes, iv) != 1)
+            EVP_DecryptInit_ex(cipher, tls->ticket_cipher, NULL, key->aes, iv) != 1)
             return -1;
         return i == 0 ? 1 : 2;
     }
@@ -250,6 +254,10 @@ int tls_server_set_tickets(struct tls_context *tls, const uint8_t keys[][TLS_TIC
 {
     if (n == 0 || n > TLS_TICKET_KEYS_MAX)
         return -EINVAL;
+    if (!tls->ticket_cipher)
+        tls->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+    if (!tls->ticket_cipher)
+        return -ENOMEM;
     memcpy(tls->tickets, keys, n * TLS_TICKET_KEY_LEN);
     tls->n_tickets = n;
     return SSL_CTX_set_tlsext_ticket_key_evp_cb(tls->ctx, on_ticket) == 1 ? 0 : -EINVAL;

@@ -105,7 +105,7 @@ class Qvd:
         limits = {key: '9000' for key in (
             'l7r.sessions.max', 'l7r.limit.connections', 'l7r.limit.connections.per_source',
             'l7r.limit.connections.unauthenticated')}
-        settings = {**limits, 'l7r.sweep': '1h', 'l7r.takeover.max': '1000'}
+        settings = {**limits, 'l7r.sweep': '1h', 'l7r.takeover.max': '1000', 'log.level': 'INFO'}
         self.farm = make_farm({'services': False, 'slots': 1, 'settings': settings})
         try:
             no_pacing(self.farm.command([]))

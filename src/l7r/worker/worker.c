@@ -386,6 +386,7 @@ static must_check int worker_init(struct worker *w)
     list_init(&w->relays);
     list_init(&w->reports);
     w->listen_fd = LISTEN_FD;
+    stream_tune(LISTEN_FD);
     w->by_id = map_new_u64();
     w->by_session = map_new_u64();
     w->sources = map_new_str();
