@@ -8,6 +8,7 @@ reason; a part without a single case is a failure; the status follows the line.
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from qvdfarm.farm import Farm  # noqa: E402  pylint: disable=wrong-import-positi
 
 START = time.monotonic()
 E2E_LIMIT = 45 * 60
+BENCH_LIMIT = 20 * 60
 FUZZ_SECONDS = 60
 # So many failed cases of the end-to-end tests get a second run of their files, in CI only.
 UNSTEADY_MAX = 4
@@ -142,7 +144,6 @@ def read_meson_log(tally, folder, label):
 
 def read_meson_results(folder):
     """Names of tests that did not end well, whatever their cases say (crashes, time limits)."""
-    import json
     bad = {}
     with open(os.path.join(TOP, 'build', folder, 'meson-logs', 'testlog.json'),
               encoding='utf-8') as f:
@@ -236,15 +237,59 @@ def remove_farms(folder):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def part_e2e(tally, only=None):
+def install_tree(tally):
+    """The folder that the tree is installed in; None if that failed."""
     if not main_tree(tally):
-        return
+        return None
     destdir = os.path.join(TOP, 'build', 'check', 'destdir')
     shutil.rmtree(destdir, ignore_errors=True)
     status, out = run(['meson', 'install', '-C', os.path.join(TOP, 'build', 'check'),
                        '--no-rebuild', '--quiet', '--destdir', destdir])
     tally.case('install', out if status != 0 else None)
-    if status != 0:
+    return destdir if status == 0 else None
+
+
+def part_bench(tally, names, short):
+    """Each bound is a case; a run that proves nothing (its baseline was slow) is one that failed."""
+    destdir = install_tree(tally)
+    if not destdir:
+        return
+    report = os.path.join(TOP, 'build', 'bench.json')
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(report)
+    farms = tempfile.mkdtemp(prefix='qvd-bench-', dir='/var/tmp')
+    os.chmod(farms, 0o755)
+    command = ['/usr/bin/python3', 'tests/bench/bench.py', '--json', report,
+               *(['--short'] if short else []), *names]
+    process = subprocess.Popen(command, cwd=TOP, stdin=subprocess.DEVNULL, start_new_session=True,
+                               env=environment(QVD_TREE=destdir, QVD_TEST_DIR=farms,
+                                               PYTHONUNBUFFERED='1'))
+    try:
+        status = process.wait(BENCH_LIMIT)
+    except subprocess.TimeoutExpired:
+        status = f'the limit of {BENCH_LIMIT} s'
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        remove_farms(farms)
+    if not os.path.exists(report) or status not in (0, 1):
+        tally.fail('bench: run', f'ended with {status}')
+    if os.path.exists(report):
+        with open(report, encoding='utf-8') as f:
+            data = json.load(f)
+        for row in data['rows']:
+            if row['holds'] is not None:
+                tally.case(f'bench: {row["part"]}: {row["what"]}', None if row['holds'] else
+                           f'{row["ours"]}, {row["peer"]}, {row["judged"]}; {row["bound"]}')
+        for text in data['void']:
+            tally.fail('bench: void', text)
+        say('the tables for docs/performance.md: tests/bench/bench.py --page build/bench.json')
+
+
+def part_e2e(tally, only=None):
+    destdir = install_tree(tally)
+    if not destdir:
         return
     edges_dir = tempfile.mkdtemp(prefix='qvd-edges-', dir='/var/tmp')
     try:
@@ -371,12 +416,17 @@ def main():
     parser.add_argument('--fuzz', action='store_true',
                         help=f'each fuzz target for {FUZZ_SECONDS} s')
     parser.add_argument('--fuzz-seconds', type=int, default=FUZZ_SECONDS, metavar='N')
-    parser.add_argument('tests', nargs='*', help='with --e2e: what pytest shall run')
+    parser.add_argument('--bench', action='store_true',
+                        help='speed and memory against peers, on a machine that is otherwise idle')
+    parser.add_argument('--short', action='store_true', help='with --bench: fewer runs')
+    parser.add_argument('tests', nargs='*', help='with --e2e: what pytest shall run; with --bench: '
+                        'relay, desktops')
     args = parser.parse_args()
-    chosen = [p for p in ('lint', 'unit', 'e2e', 'asan', 'fuzz') if getattr(args, p)]
+    chosen = [p for p in ('lint', 'unit', 'e2e', 'asan', 'fuzz', 'bench') if getattr(args, p)]
     parts = {'lint': part_lint, 'unit': part_unit, 'fuzz replay': part_replay,
              'e2e': lambda t: part_e2e(t, args.tests), 'asan': part_asan,
-             'fuzz': lambda t: part_fuzz(t, args.fuzz_seconds)}
+             'fuzz': lambda t: part_fuzz(t, args.fuzz_seconds),
+             'bench': lambda t: part_bench(t, args.tests, args.short)}
     os.chdir(TOP)
     os.umask(0o022)
     tally = Tally()
