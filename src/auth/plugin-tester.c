@@ -35,9 +35,31 @@ static enum auth_verdict authenticate_bearer(const struct conf *c, struct auth_a
     return AUTH_NO;
 }
 
+static void before_list_of_vms(const struct conf *c, struct auth_attempt *a)
+{
+    log_info("tester: user %lld lists", (long long)a->user_id);
+}
+
+static bool allow_access_to_vm(const struct conf *c, struct auth_attempt *a, uint64_t vm_id)
+{
+    return false;
+}
+
+/* An agent passes it on to hooks, where it can be seen to have arrived. */
+static void before_connect_to_vm(const struct conf *c, struct auth_attempt *a, uint64_t vm_id)
+{
+    log_info("tester: user %lld connects to VM %llu", (long long)a->user_id,
+             (unsigned long long)vm_id);
+    if (auth_params_set(a->params, "custom.tester", "was here") < 0)
+        log_info("tester: no room for a parameter");
+}
+
 const struct auth_plugin auth_plugin_tester = {
     .name = "tester",
     .text = "logs the names of shared variables and rejects everybody",
     .authenticate_basic = authenticate_basic,
     .authenticate_bearer = authenticate_bearer,
+    .before_list_of_vms = before_list_of_vms,
+    .allow_access_to_vm = allow_access_to_vm,
+    .before_connect_to_vm = before_connect_to_vm,
 };

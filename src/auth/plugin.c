@@ -161,3 +161,45 @@ enum auth_verdict auth_bearer(const struct auth_plugins *p, const struct conf *c
         ask_one(p->at[i]->authenticate_bearer, c, a, &v);
     return v;
 }
+
+bool auth_asks(const struct auth_plugins *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        const struct auth_plugin *one = p->at[i];
+        if (one->before_list_of_vms || one->list_of_vm || one->allow_access_to_vm ||
+            one->before_connect_to_vm)
+            return true;
+    }
+    return false;
+}
+
+bool auth_before_list(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a,
+                      struct auth_vms *ret)
+{
+    ret->n = 0;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->at[i]->before_list_of_vms)
+            p->at[i]->before_list_of_vms(c, a);
+    for (size_t i = 0; i < p->n; i++)
+        if (p->at[i]->list_of_vm && p->at[i]->list_of_vm(c, a, ret) == 0)
+            return true;
+    return false;
+}
+
+bool auth_allow(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a,
+                uint64_t vm_id)
+{
+    bool allowed = false;
+
+    for (size_t i = 0; !allowed && i < p->n; i++)
+        allowed = p->at[i]->allow_access_to_vm && p->at[i]->allow_access_to_vm(c, a, vm_id);
+    return allowed;
+}
+
+void auth_before_connect(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a,
+                         uint64_t vm_id)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->at[i]->before_connect_to_vm)
+            p->at[i]->before_connect_to_vm(c, a, vm_id);
+}

@@ -38,6 +38,7 @@ struct auth_attempt {
     /* Who it is, normalised, as far as known. authenticate_basic() may change login.name;
      * authenticate_bearer() sets all of it. */
     struct login login;
+    int64_t user_id;    /* 0: not known yet */
     int64_t tenant_id;  /* -1: unknown tenant */
     const char *stored; /* the hash in the database; NULL: no such account, or it has none (which
                            may make no difference in time) */
@@ -50,6 +51,12 @@ enum auth_verdict {
     AUTH_NO,
     AUTH_YES,
     AUTH_AWAY, /* cannot tell now: the directory does not answer */
+};
+
+#define AUTH_VMS_MAX 500
+struct auth_vms {
+    uint64_t ids[AUTH_VMS_MAX];
+    size_t n;
 };
 
 struct auth_plugin {
@@ -73,6 +80,14 @@ struct auth_plugin {
     void (*after_authenticate)(const struct conf *c, struct auth_attempt *a);
     /* A token that is no password of ours: sets a->login when it knows it. */
     enum auth_verdict (*authenticate_bearer)(const struct conf *c, struct auth_attempt *a);
+    /* Of each request of somebody who is known, whether or not his login was asked for again; only
+     * who has one of these costs his users' requests the question. */
+    void (*before_list_of_vms)(const struct conf *c, struct auth_attempt *a);
+    /* The VMs to show in place of his own: 0; -ENOENT: not mine. */
+    int (*list_of_vm)(const struct conf *c, struct auth_attempt *a, struct auth_vms *ret);
+    /* May he have that VM, though it is another's? */
+    bool (*allow_access_to_vm)(const struct conf *c, struct auth_attempt *a, uint64_t vm_id);
+    void (*before_connect_to_vm)(const struct conf *c, struct auth_attempt *a, uint64_t vm_id);
 };
 
 /* NULL for the unknown. */
@@ -103,6 +118,17 @@ enum auth_verdict auth_basic(const struct auth_plugins *p, const struct conf *c,
 void auth_after(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a);
 enum auth_verdict auth_bearer(const struct auth_plugins *p, const struct conf *c,
                               struct auth_attempt *a);
+
+/* Whether one of them wants to be asked at each request. */
+bool auth_asks(const struct auth_plugins *p);
+/* Lists and logins: all hear of it; the first that has a list wins: true and *ret. */
+bool auth_before_list(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a,
+                      struct auth_vms *ret);
+/* One yes is enough. */
+bool auth_allow(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a,
+                uint64_t vm_id);
+void auth_before_connect(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a,
+                         uint64_t vm_id);
 
 extern const struct auth_plugin auth_plugin_default;
 extern const struct auth_plugin auth_plugin_tester;

@@ -26,6 +26,11 @@ void authd_answer_token(struct authd *d, const struct auth_token *t)
     send_answer(d, &auth_token_msg, t);
 }
 
+void authd_answer_asked(struct authd *d, const struct auth_asked *a)
+{
+    send_answer(d, &auth_asked_msg, a);
+}
+
 void authd_answer(struct authd *d, enum job_kind kind, uint64_t id, enum auth_status status)
 {
     switch (kind) {
@@ -38,6 +43,9 @@ void authd_answer(struct authd *d, enum job_kind kind, uint64_t id, enum auth_st
         break;
     case JOB_HASH:
         send_answer(d, &auth_hashed_msg, &(struct auth_hashed){.id = id, .status = status});
+        break;
+    case JOB_ASK:
+        authd_answer_asked(d, &(struct auth_asked){.id = id, .status = status, .params = "{}"});
         break;
     case JOB_MAKE:
         authd_answer_token(d, &(struct auth_token){.id = id, .status = status});
@@ -146,7 +154,8 @@ static void answer_good(struct job *j)
                                     .user_id = (uint64_t)j->account_id,
                                     .tenant_id = j->tenant_id,
                                     .login = j->stored_login,
-                                    .params = j->params ? j->params : "{}"};
+                                    .params = j->params ? j->params : "{}",
+                                    .asks = job_asks(j, j->tenant_id)};
         authd_answer_user(d, &u);
     }
     job_free(j);
@@ -203,6 +212,8 @@ void job_run(struct job *j)
     j->state = JOB_LOOKUP; /* not to be run again */
     if (j->kind == JOB_HASH)
         run_hash(j);
+    else if (j->kind == JOB_ASK)
+        job_run_ask(j);
     else
         run_plugins(j);
 }

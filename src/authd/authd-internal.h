@@ -24,7 +24,7 @@ struct authd {
     struct ev_timer *sweep; /* of expired tokens */
 };
 
-enum job_kind { JOB_USER, JOB_ADMIN, JOB_HASH, JOB_TOKEN, JOB_MAKE };
+enum job_kind { JOB_USER, JOB_ADMIN, JOB_HASH, JOB_TOKEN, JOB_MAKE, JOB_ASK };
 enum job_state {
     JOB_LOOKUP, /* the database is asked, or it runs */
     JOB_READY,  /* waits for its turn to be hashed */
@@ -50,7 +50,8 @@ struct job {
     int64_t account_id, tenant_id;
     bool blocked;
     char *stored, *stored_login;
-    uint64_t vm_id; /* of a token that is used */
+    uint64_t vm_id;           /* of a token that is used, or of a request */
+    enum auth_ask_kind asked; /* the kind of request */
     /* of a token that is made */
     char token[64];
     bool store_only;
@@ -71,6 +72,7 @@ void job_answer(struct job *j, enum auth_status status);
 void authd_answer(struct authd *d, enum job_kind kind, uint64_t id, enum auth_status status);
 void authd_answer_user(struct authd *d, const struct auth_user *u);
 void authd_answer_token(struct authd *d, const struct auth_token *t);
+void authd_answer_asked(struct authd *d, const struct auth_asked *a);
 
 /* Hashes, asks the plugins, answers. Blocks. */
 void job_run(struct job *j);
@@ -85,6 +87,11 @@ void job_look_up(struct job *j);
 /* It was good, and this is the account: the answer. */
 void job_finish(struct job *j);
 
+/* What plugins say to a request (ask.c). */
+int on_ask(void *owner, const void *msg, int *fd);
+void job_run_ask(struct job *j);
+/* Whether a user of that tenant has plugins that want to be asked so. */
+bool job_asks(const struct job *j, int64_t tenant);
 /* Asked and answered without hashing (tokens.c). */
 int on_verify_token(void *owner, const void *msg, int *fd);
 int on_make_token(void *owner, const void *msg, int *fd);

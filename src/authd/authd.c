@@ -180,6 +180,7 @@ struct auth_attempt job_attempt(const struct job *j)
         .file_name = j->file_name,
         .env = {j->env, j->env_len},
         .login = j->login,
+        .user_id = j->account_id,
         .tenant_id = j->tenant_id,
         .stored = j->stored,
     };
@@ -293,6 +294,7 @@ static const struct ipc_handler handlers[] = {
     {&auth_verify_admin_msg, ~0u, on_verify_admin},
     {&auth_verify_token_msg, ~0u, on_verify_token},
     {&auth_make_token_msg,   ~0u, on_make_token  },
+    {&auth_ask_msg,          ~0u, on_ask         },
     {&auth_hash_msg,         ~0u, on_hash        },
     {&ipc_log_msg,           ~0u, ipc_on_log     },
 };

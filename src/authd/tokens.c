@@ -32,7 +32,8 @@ static void on_used(void *arg, enum db_status status, const struct store_token_u
                                 .tenant_id = use->tenant_id,
                                 .login = use->login,
                                 .params = use->params,
-                                .token_vm_id = (uint64_t)use->vm_id};
+                                .token_vm_id = (uint64_t)use->vm_id,
+                                .asks = job_asks(j, use->tenant_id)};
     authd_answer_user(j->authd, &u);
     job_free(j);
 }

@@ -116,7 +116,19 @@ static int on_hashed(void *owner, const void *msg, int *fd)
     return r;
 }
 
+static int on_asked(void *owner, const void *msg, int *fd)
+{
+    const struct auth_asked *m = msg;
+    int r;
+    struct question *q = take_answer(owner, m->id, &auth_asked_msg, &r);
+
+    if (q)
+        finish(q, &(struct auth_answer){.status = (enum auth_status)m->status, .asked = *m});
+    return r;
+}
+
 static const struct ipc_handler handlers[] = {
+    {&auth_asked_msg,  ~0u, on_asked },
     {&auth_user_msg,   ~0u, on_user  },
     {&auth_token_msg,  ~0u, on_token },
     {&auth_admin_msg,  ~0u, on_admin },
@@ -254,6 +266,11 @@ uint64_t auth_client_verify_admin(struct auth_client *c, struct auth_verify_admi
 uint64_t auth_client_hash(struct auth_client *c, struct auth_hash q, auth_answer_fn *fn, void *arg)
 {
     return ask(c, &auth_hash_msg, &q, &auth_hashed_msg, fn, arg);
+}
+
+uint64_t auth_client_ask(struct auth_client *c, struct auth_ask q, auth_answer_fn *fn, void *arg)
+{
+    return ask(c, &auth_ask_msg, &q, &auth_asked_msg, fn, arg);
 }
 
 void auth_client_cancel(struct auth_client *c, uint64_t id)

@@ -20,6 +20,7 @@ struct auth_answer {
     struct auth_token token;   /* of make_token */
     struct auth_admin admin;   /* of verify_admin */
     struct auth_hashed hashed; /* of hash */
+    struct auth_asked asked;   /* of ask */
 };
 /* Called exactly once for each question that was taken and not cancelled, never inside the call
  * that asked. AUTH_UNAVAILABLE: authd is not there, died, or did not answer in time. */
@@ -38,7 +39,7 @@ must_check int auth_client_attach(struct auth_client *c, int fd);
 void auth_client_log(struct auth_client *c);
 bool auth_client_attached(const struct auth_client *c);
 
-/* The five questions. The request's id is ours (set by the call), its strings are copied. Returns
+/* The questions. The request's id is ours (set by the call), its strings are copied. Returns
  * a number for auth_client_cancel(), or 0: out of memory, or a text of the request is longer than
  * its message allows (fn will not be called). More than 1000 open: answered AUTH_BUSY. */
 must_check uint64_t auth_client_verify_user(struct auth_client *c, struct auth_verify_user q,
@@ -51,6 +52,8 @@ must_check uint64_t auth_client_verify_admin(struct auth_client *c, struct auth_
                                              auth_answer_fn *fn, void *arg);
 must_check uint64_t auth_client_hash(struct auth_client *c, struct auth_hash q, auth_answer_fn *fn,
                                      void *arg);
+must_check uint64_t auth_client_ask(struct auth_client *c, struct auth_ask q, auth_answer_fn *fn,
+                                    void *arg);
 /* fn will not be called; unknown numbers are ignored. */
 void auth_client_cancel(struct auth_client *c, uint64_t id);
 

@@ -40,6 +40,26 @@ static const struct ipc_field auth_user_fields[] = {
     IPC_FIELD(struct auth_user, login, IPC_STR, LOGIN_MAX),
     IPC_FIELD(struct auth_user, params, IPC_STR, PARAMS_MAX),
     IPC_FIELD(struct auth_user, token_vm_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_user, asks, IPC_BOOL, 0),
+};
+static const struct ipc_field auth_ask_fields[] = {
+    IPC_FIELD(struct auth_ask, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_ask, kind, IPC_U32, AUTH_ASK_MAX - 1),
+    IPC_FIELD(struct auth_ask, user_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_ask, tenant_id, IPC_I64, 0),
+    IPC_FIELD(struct auth_ask, login, IPC_STR, LOGIN_MAX),
+    IPC_FIELD(struct auth_ask, vm_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_ask, source, IPC_STR, SOURCE_MAX),
+    IPC_FIELD(struct auth_ask, file_name, IPC_STR, FILE_NAME_MAX),
+    IPC_FIELD(struct auth_ask, env, IPC_BYTES, AUTH_ENV_MAX),
+};
+static const struct ipc_field auth_asked_fields[] = {
+    IPC_FIELD(struct auth_asked, id, IPC_U64, 0),
+    IPC_FIELD(struct auth_asked, status, IPC_U32, AUTH_STATUS_MAX - 1),
+    IPC_FIELD(struct auth_asked, allowed, IPC_BOOL, 0),
+    IPC_FIELD(struct auth_asked, lists, IPC_BOOL, 0),
+    IPC_FIELD(struct auth_asked, vms, IPC_BYTES, AUTH_ASKED_VMS_MAX * sizeof(uint64_t)),
+    IPC_FIELD(struct auth_asked, params, IPC_STR, 8192),
 };
 static const struct ipc_field auth_make_token_fields[] = {
     IPC_FIELD(struct auth_make_token, id, IPC_U64, 0),
@@ -88,6 +108,8 @@ MESSAGE(auth_verify_admin, 105);
 MESSAGE(auth_admin, 106);
 MESSAGE(auth_hash, 107);
 MESSAGE(auth_hashed, 108);
+MESSAGE(auth_ask, 109);
+MESSAGE(auth_asked, 110);
 
 bool auth_env_valid(struct ipc_bytes env)
 {

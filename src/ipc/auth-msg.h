@@ -49,7 +49,36 @@ struct auth_user {
     const char *login; /* as stored, without tenant */
     const char *params;
     uint64_t token_vm_id;
+    bool asks; /* his plugins want to be asked at each request (auth_ask) */
 };
+/* A request of one who is known: what do his plugins say? */
+enum auth_ask_kind {
+    AUTH_ASK_LIST,    /* lists, authenticate_user, create_auth_token */
+    AUTH_ASK_CONNECT, /* connect_to_vm */
+    AUTH_ASK_ACCESS,  /* stop_vm */
+    AUTH_ASK_MAX
+};
+struct auth_ask {
+    uint64_t id;
+    uint32_t kind;
+    uint64_t user_id;
+    int64_t tenant_id;
+    const char *login; /* as stored */
+    uint64_t vm_id;
+    const char *source;
+    const char *file_name;
+    struct ipc_bytes env;
+};
+/* allowed: he may have the VM though it is another's. lists: vms (u64 each) are to be shown in
+ * place of his own. params: for the VMA, over those of the login. */
+struct auth_asked {
+    uint64_t id;
+    uint32_t status;
+    bool allowed, lists;
+    struct ipc_bytes vms;
+    const char *params;
+};
+#define AUTH_ASKED_VMS_MAX 500
 /* Makes a token: ttl in seconds; vm_id 0: for any VM of the user. store_only: keeps params in
  * user_auth_parameters and makes no token (authenticate_user?store_auth=1). */
 struct auth_make_token {
@@ -95,6 +124,8 @@ struct auth_hashed {
 extern const struct ipc_message auth_verify_user_msg;  /* -> auth_user */
 extern const struct ipc_message auth_verify_token_msg; /* -> auth_user */
 extern const struct ipc_message auth_user_msg;
+extern const struct ipc_message auth_ask_msg; /* -> auth_asked */
+extern const struct ipc_message auth_asked_msg;
 extern const struct ipc_message auth_make_token_msg; /* -> auth_token */
 extern const struct ipc_message auth_token_msg;
 extern const struct ipc_message auth_verify_admin_msg; /* -> auth_admin */

@@ -95,7 +95,8 @@ enum admin_status store_admin_config_list(struct db *db, int64_t tenant, admin_l
         return sent(c, NULL, err);
     c->fn.list = fn;
     return sent(c,
-                db_query(db, "SELECT key, value FROM config_values WHERE tenant_id = $1 ORDER BY key",
+                db_query(db,
+                         "SELECT key, value FROM config_values WHERE tenant_id = $1 ORDER BY key",
                          DB_PARAMS(DB_INT(tenant)), DB_REPEAT, on_list, c),
                 err);
 }

@@ -21,6 +21,7 @@ struct simple {
     } fn;
     void *arg;
     uint64_t user_id, vm_id; /* of a stop */
+    bool allowed;
     struct store_stop stop;
 };
 
@@ -213,6 +214,10 @@ static void list_answer(struct simple *s, const struct db_result *r)
     s->fn.list(s->arg, failed, vms, failed ? 0 : n);
 }
 
+#define LIST                                                                                       \
+    "SELECT v.id, v.name, r.vm_state, r.blocked, o.is_application FROM vms v"                      \
+    " JOIN vm_runtimes r ON r.vm_id = v.id JOIN osfs o ON o.id = v.osf_id"
+
 struct store_call *store_l7r_list(struct db *db, uint64_t user_id, bool applications,
                                   store_l7r_list_fn *fn, void *arg)
 {
@@ -222,10 +227,30 @@ struct store_call *store_l7r_list(struct db *db, uint64_t user_id, bool applicat
         return NULL;
     s->fn.list = fn;
     return simple_send(db, s,
-                       "SELECT v.id, v.name, r.vm_state, r.blocked, o.is_application FROM vms v"
-                       " JOIN vm_runtimes r ON r.vm_id = v.id JOIN osfs o ON o.id = v.osf_id"
-                       " WHERE v.user_id = $1 AND o.is_application = $2 ORDER BY v.name, v.id",
+                       LIST " WHERE v.user_id = $1 AND o.is_application = $2 ORDER BY v.name, v.id",
                        DB_PARAMS(DB_ID((int64_t)user_id), DB_BOOL(applications)));
+}
+
+struct store_call *store_l7r_list_of(struct db *db, const uint64_t *ids, size_t n,
+                                     store_l7r_list_fn *fn, void *arg)
+{
+    struct buf text;
+    struct store_call *call = NULL;
+
+    buf_init(&text, 0);
+    int r = buf_append_str(&text, "{");
+    for (size_t i = 0; r == 0 && i < n; i++)
+        r = buf_printf(&text, "%s%llu", i ? "," : "", (unsigned long long)ids[i]);
+    if (r == 0)
+        r = buf_append_str(&text, "}");
+    struct simple *s = r == 0 ? simple_new(list_answer, arg) : NULL;
+    if (s) {
+        s->fn.list = fn;
+        call = simple_send(db, s, LIST " WHERE v.id = ANY ($1::bigint[]) ORDER BY v.name, v.id",
+                           DB_PARAMS(DB_TEXT(buf_cstr(&text))));
+    }
+    buf_done(&text);
+    return call;
 }
 
 /* Stop ----------------------------------------------------------------------------------------- */
@@ -255,7 +280,7 @@ static void stop_read(struct db_txn *t, void *arg, const struct db_result *r)
     }
     s->stop.vm_state = vm_state_from_string(db_str(r, 0, 1));
     s->stop.host_id = (uint64_t)db_int(r, 0, 3);
-    if ((uint64_t)db_int(r, 0, 0) != s->user_id) {
+    if (!s->allowed && (uint64_t)db_int(r, 0, 0) != s->user_id) {
         stop_leave(s, t, STORE_STOP_DENIED);
         return;
     }
@@ -305,7 +330,7 @@ static void stop_answer(struct simple *s, const struct db_result *r)
     s->fn.stop(s->arg, &s->stop);
 }
 
-struct store_call *store_l7r_stop_vm(struct db *db, uint64_t vm_id, uint64_t user_id,
+struct store_call *store_l7r_stop_vm(struct db *db, uint64_t vm_id, uint64_t user_id, bool allowed,
                                      store_stop_fn *fn, void *arg)
 {
     struct simple *s = simple_new(stop_answer, arg);
@@ -315,6 +340,7 @@ struct store_call *store_l7r_stop_vm(struct db *db, uint64_t vm_id, uint64_t use
     s->fn.stop = fn;
     s->vm_id = vm_id;
     s->user_id = user_id;
+    s->allowed = allowed;
     return store_call_began(&s->call, db_txn(db, DB_REPEAT, stop_run, simple_done, s));
 }
 

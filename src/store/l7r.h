@@ -56,7 +56,11 @@ struct store_l7r_vm {
 typedef void store_l7r_list_fn(void *arg, bool failed, const struct store_l7r_vm *vms, size_t n);
 must_check struct store_call *store_l7r_list(struct db *db, uint64_t user_id, bool applications,
                                              store_l7r_list_fn *fn, void *arg);
+/* Those VMs, whosesoever they are. */
+must_check struct store_call *store_l7r_list_of(struct db *db, const uint64_t *ids, size_t n,
+                                                store_l7r_list_fn *fn, void *arg);
 
+/* allowed: also when it is another's. */
 enum store_stop_outcome {
     STORE_STOP_FAILED, /* the database */
     STORE_STOP_NOT_FOUND,
@@ -73,7 +77,7 @@ struct store_stop {
 };
 typedef void store_stop_fn(void *arg, const struct store_stop *stop);
 must_check struct store_call *store_l7r_stop_vm(struct db *db, uint64_t vm_id, uint64_t user_id,
-                                                store_stop_fn *fn, void *arg);
+                                                bool allowed, store_stop_fn *fn, void *arg);
 
 /* The cluster's settings, as "key NUL value NUL"; NULL: failed. */
 typedef void store_l7r_settings_fn(void *arg, const char *settings, size_t len);

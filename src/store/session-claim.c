@@ -160,7 +160,7 @@ static bool allowed(struct claim *c, struct db_txn *t, const struct db_result *r
     if (c->session) {
         if ((uint64_t)db_int(r, 0, READ_SESSION) != c->session)
             refuse(c, t, STORE_CLAIM_DENIED, "taken over");
-    } else if ((uint64_t)db_int(r, 0, READ_USER) != c->q.user_id) {
+    } else if (!c->q.allowed && (uint64_t)db_int(r, 0, READ_USER) != c->q.user_id) {
         refuse(c, t, STORE_CLAIM_DENIED, NULL);
     }
     if (!c->decided && !resumable(c, t, r))

@@ -23,6 +23,7 @@ struct store_balance {
 
 struct store_claim_query {
     uint64_t vm_id, user_id;
+    bool allowed; /* also when it is another's */
     uint64_t instance;
     const char *source; /* the client's address, NULL: unknown */
     const char *client; /* at most 256 bytes */

@@ -14,13 +14,14 @@ import pytest
 from fakenode import FakeNode, NX_SERVER, check_log
 from farm import TOP, wait_until
 from oldclients import Answer, PerlClient, Wire, basic, first_nx_bytes, request
+from steps import Holds, Rows
 
 FARM = {'services': False,
         'settings': {'log.level': 'DEBUG', 'l7r.timeout.vm_stop': '1s', 'l7r.takeover.max': '1000',
                      'l7r.beat': '1s', 'l7r.auth.plugins.head': 'tester',
                      'l7r.auth.throttle.source.free': '500', 'l7r.auth.throttle.account.free': '50',
                      'l7r.limit.connections.per_source': '1000', 'l7r.auth.env.max': '3',
-                     'l7r.auth.env.size': '100'}}
+                     'l7r.auth.env.size': '100', 'l7r.authd.timeout': '4s'}}
 TOKENS = {name: name.replace('-', '') + 'x' * 30 for name in (
     'token', 'token-of-mine', 'token-expired', 'token-of-blocked', 'token-of-shut', 'token-once')}
 
@@ -272,6 +273,68 @@ def test_what_is_shared_has_limits(farm, world):
     assert share(farm, world, [('N', 'v' * 98)]).status == 431
     answer = share(farm, world, [('N', 'v' * 5000)])
     assert (answer.status, answer.body) == (431, b'The shared environment is too long\r\n')
+
+
+def told_since(farm, begin):
+    with open(farm.path('log/l7r.log'), encoding='utf-8') as f:
+        f.seek(begin)
+        return f.read()
+
+
+def test_plugins_hear_of_each_request(farm, world):
+    """auth-plugins 2: before_list_of_vms, before_connect_to_vm, also when the login is not asked for
+    again; their parameters reach the agent; a no of allow_access_to_vm changes nothing."""
+    world.become('normal')
+    begin = os.path.getsize(farm.path('log/l7r.log'))
+    client = PerlClient((farm.address, farm.l7r_port), 'alice', world.passwords['alice'])
+    client.list()
+    client.list()
+    assert first_nx_bytes(client.wire, client.connect(world.ids['mine'])) == NX_SERVER
+    assert world.mine.called('x_start')[-1][2]['custom.tester'] == 'was here'
+    client.wire.close()
+    user = world.mine.user_id
+    wait_until(lambda: f'tester: user {user} connects to VM {world.ids["mine"]}' in
+               told_since(farm, begin), 5, 'the connection to be told')
+    text = told_since(farm, begin)
+    assert text.count(f'tester: user {user} lists') == 2 and text.count('shared variables') == 1
+    wait_until(lambda: world.mine.row()['user_state'] == 'disconnected', 10, 'the VM to be free')
+
+
+def test_plugins_that_cannot_be_asked(farm, node, world):
+    """Under SIGSTOP, until l7r.authd.timeout (4 s in this farm), and killed in the midst of it."""
+    hold = Holds(farm, node)
+    auth = ('Authorization', world.authorization('alice'))
+
+    def known():
+        wire = Wire((farm.address, farm.l7r_port))
+        wire.send(request('/qvd/list_of_vm', [auth]))
+        assert Answer(wire).status == 200
+        return wire
+    waits, leaves, dies = known(), known(), known()
+    rows = Rows(farm)
+    with hold.auth():
+        for number, wire in enumerate((waits, leaves), 1):
+            wire.send(request('/qvd/list_of_vm', [auth]))
+            wait_until(lambda: [r[2] for r in rows.all()].count('hook') == number, 5, 'the hook')  # pylint: disable=cell-var-from-loop
+        leaves.reset()
+        rows.wait('hook abort')
+        answer = Answer(waits)
+        assert answer.status == 503 and b'the login took too long' in answer.body
+        rows.wait('hook limit')
+        dies.send(request('/qvd/list_of_vm', [auth]))
+        wait_until(lambda: [r[2] for r in rows.all()].count('hook') == 3, 5, 'the hook')
+        hold.signal('qvd-authd', '-KILL')
+        answer = Answer(dies)
+        assert answer.status == 503 and b'Logins are not possible now' in answer.body
+        rows.wait('hook refused')
+    for wire in (waits, dies):
+        wire.close()
+
+    def again():
+        wire, answer = list_with(farm, auth[1])
+        wire.close()
+        return answer.status == 200
+    wait_until(again, 15, 'the new authd')
 
 
 # Tokens on the wire ---------------------------------------------------------------------------------

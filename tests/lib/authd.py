@@ -17,7 +17,7 @@ MESSAGES = {
     101: ('verify_token', ('id:u64', 'token:str', 'vm_id:u64', 'source:str',
                            'file_name:str', 'env:bytes')),
     102: ('user', ('id:u64', 'status:u32', 'user_id:u64', 'tenant_id:i64', 'login:str',
-                   'params:str', 'token_vm_id:u64')),
+                   'params:str', 'token_vm_id:u64', 'asks:bool')),
     103: ('make_token', ('id:u64', 'user_id:u64', 'vm_id:u64', 'ttl:u32', 'multi_use:bool',
                          'store_only:bool', 'params:str')),
     104: ('token', ('id:u64', 'status:u32', 'auth_params_id:u64', 'token:str')),
@@ -25,6 +25,9 @@ MESSAGES = {
     106: ('admin', ('id:u64', 'status:u32', 'admin_id:u64', 'tenant_id:i64')),
     107: ('hash', ('id:u64', 'password:str')),
     108: ('hashed', ('id:u64', 'status:u32', 'hash:str')),
+    109: ('ask', ('id:u64', 'kind:u32', 'user_id:u64', 'tenant_id:i64', 'login:str', 'vm_id:u64',
+                  'source:str', 'file_name:str', 'env:bytes')),
+    110: ('asked', ('id:u64', 'status:u32', 'allowed:bool', 'lists:bool', 'vms:bytes', 'params:str')),
 }
 NUMBERS = {'u64': '<Q', 'i64': '<q', 'u32': '<I', 'bool': '<B'}
 TYPES = {name: (number, fields) for number, (name, fields) in MESSAGES.items()}
@@ -56,6 +59,10 @@ def decode(data):
             size = struct.unpack_from('<I', data, at)[0]
             values[key] = data[at + 4:at + 4 + size].decode()
             at += 5 + size
+        elif kind == 'bytes':
+            size = struct.unpack_from('<I', data, at)[0]
+            values[key] = data[at + 4:at + 4 + size]
+            at += 4 + size
         else:
             values[key] = struct.unpack_from(NUMBERS[kind], data, at)[0]
             at += struct.calcsize(NUMBERS[kind])

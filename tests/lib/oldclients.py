@@ -91,6 +91,11 @@ class Wire:
     def close(self):
         self.socket.close()
 
+    def reset(self):
+        """Goes for good: a plain end might still want its answer."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0')
+        self.socket.close()
+
 
 class Answer:
     """A final answer, read as strictly as the strictest client reads it."""

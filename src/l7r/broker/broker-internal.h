@@ -73,6 +73,7 @@ struct conn {
     uint64_t user_id;
     int64_t tenant_id;
     uint64_t token_vm_id;
+    bool asks; /* his plugins want to be asked at each request */
     char *login;
     char *params; /* JSON */
 };
@@ -118,7 +119,14 @@ struct session {
 
     /* The user. */
     uint64_t user_id, token_vm_id;
-    char *user_params; /* JSON of the plugins */
+    int64_t tenant_id;
+    char *user_login, *user_params; /* JSON of the plugins */
+    bool asks;                      /* they want to be asked */
+    /* What they said to this request. */
+    bool allowed, lists;
+    char *asked_params;
+    uint64_t *listed;
+    size_t n_listed;
 
     /* The session. */
     uint64_t id; /* 0: not claimed */
@@ -208,6 +216,9 @@ void session_looked(void *arg, const struct store_look *look);
 
 /* step-*.c: how each step begins; the event, or SESSION_EV_NONE when it will come later. */
 enum session_event step_auth(struct session *s);
+enum session_event step_hook(struct session *s);
+/* He is known, and nobody minds: what comes next for this kind of request. */
+enum session_event session_known(struct session *s);
 enum session_event step_token(struct session *s);
 enum session_event step_host(struct session *s);
 enum session_event step_list(struct session *s);

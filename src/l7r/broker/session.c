@@ -21,16 +21,17 @@ static enum session_event step_later(struct session *s)
 }
 
 static enum session_event (*const enter[SESSION_STEP_MAX])(struct session *s) = {
-    [SESSION_AUTH] = step_auth,           [SESSION_TOKEN] = step_token,
-    [SESSION_HOST] = step_host,           [SESSION_LIST] = step_list,
-    [SESSION_STOP] = step_stop,           [SESSION_STOPPING] = step_stopping,
-    [SESSION_CLAIM] = step_claim,         [SESSION_UNCLAIM] = step_unclaim,
-    [SESSION_TAKEOVER] = step_takeover,   [SESSION_WAIT] = step_wait,
-    [SESSION_PREPARE] = step_prepare,     [SESSION_ASK] = step_ask,
-    [SESSION_DIAL] = step_dial,           [SESSION_SWITCH] = step_switch,
-    [SESSION_CONNECTED] = step_connected, [SESSION_CUT] = step_cut,
-    [SESSION_RESET] = step_reset,         [SESSION_CLOSE] = step_close,
-    [SESSION_LATER] = step_later,         [SESSION_GONE] = step_gone,
+    [SESSION_AUTH] = step_auth,         [SESSION_HOOK] = step_hook,
+    [SESSION_TOKEN] = step_token,       [SESSION_HOST] = step_host,
+    [SESSION_LIST] = step_list,         [SESSION_STOP] = step_stop,
+    [SESSION_STOPPING] = step_stopping, [SESSION_CLAIM] = step_claim,
+    [SESSION_UNCLAIM] = step_unclaim,   [SESSION_TAKEOVER] = step_takeover,
+    [SESSION_WAIT] = step_wait,         [SESSION_PREPARE] = step_prepare,
+    [SESSION_ASK] = step_ask,           [SESSION_DIAL] = step_dial,
+    [SESSION_SWITCH] = step_switch,     [SESSION_CONNECTED] = step_connected,
+    [SESSION_CUT] = step_cut,           [SESSION_RESET] = step_reset,
+    [SESSION_CLOSE] = step_close,       [SESSION_LATER] = step_later,
+    [SESSION_GONE] = step_gone,
 };
 
 const char *session_prefix(const struct session *s, char *dst)
@@ -344,7 +345,12 @@ void session_slim(struct session *s)
     free(s->flaw_text);
     free(s->params);
     free(s->user_params);
+    free(s->user_login);
+    free(s->asked_params);
+    free(s->listed);
     s->client = s->flaw_text = s->params = s->user_params = NULL;
+    s->user_login = s->asked_params = NULL;
+    s->listed = NULL;
     s->params_len = 0;
 }
 

@@ -28,14 +28,20 @@ static must_check int digest_of(const struct session *s, uint8_t ret[32])
     return ok && len == 32 ? 0 : -EIO;
 }
 
-static enum session_event authenticated(struct session *s)
+enum session_event session_known(struct session *s)
 {
-    s->authenticated = true;
+    session_forget_env(s);
     if (s->kind == L7R_TOKEN || (s->kind == L7R_AUTH && s->store_auth))
         return SESSION_EV_TOKEN;
     if (s->kind == L7R_AUTH)
         return session_answer(s, "application/json", strdup("{}"));
     return SESSION_EV_DONE;
+}
+
+static enum session_event authenticated(struct session *s)
+{
+    s->authenticated = true;
+    return s->asks ? SESSION_EV_HOOK : session_known(s);
 }
 
 /* Keeps who it is for the connection's next requests. */
@@ -46,12 +52,15 @@ static void remember(struct session *s, const struct auth_user *u, const uint8_t
     if (!c)
         return;
     free(c->params);
+    free(c->login);
     c->params = strdup(u->params);
+    c->login = strdup(u->login);
+    c->asks = u->asks;
     c->user_id = u->user_id;
     c->tenant_id = u->tenant_id;
     c->token_vm_id = u->token_vm_id;
     memcpy(c->digest, digest, sizeof c->digest);
-    c->known = c->params != NULL;
+    c->known = c->params && c->login;
 }
 
 static enum session_event take_user(struct session *s, const struct auth_user *u)
@@ -60,8 +69,11 @@ static enum session_event take_user(struct session *s, const struct auth_user *u
 
     s->user_id = u->user_id;
     s->token_vm_id = u->token_vm_id;
+    s->tenant_id = u->tenant_id;
+    s->asks = u->asks;
     s->user_params = strdup(u->params);
-    if (!s->user_params)
+    s->user_login = strdup(u->login);
+    if (!s->user_params || !s->user_login)
         return session_refuse(s, 503, "out of memory");
     if (digest_of(s, digest) == 0)
         remember(s, u, digest);
@@ -106,9 +118,12 @@ static bool remembered(struct session *s)
         return false;
     s->user_id = c->user_id;
     s->token_vm_id = c->token_vm_id;
+    s->tenant_id = c->tenant_id;
+    s->asks = c->asks;
     s->user_params = strdup(c->params);
+    s->user_login = strdup(c->login);
     s->phases.auth = 0;
-    return s->user_params != NULL;
+    return s->user_params && s->user_login;
 }
 
 static bool shares_too_much(const struct session *s)
@@ -148,7 +163,6 @@ enum session_event step_auth(struct session *s)
         s->auth_call = auth_client_verify_user(s->broker->auth, basic, answered, s);
     else
         s->auth_call = auth_client_verify_token(s->broker->auth, bearer, answered, s);
-    session_forget_env(s);
     if (!s->auth_call)
         return session_refuse(s, 401, "Unauthorized");
     return SESSION_EV_NONE;

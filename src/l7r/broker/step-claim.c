@@ -140,6 +140,7 @@ enum session_event step_claim(struct session *s)
     struct store_claim_query q = {
         .vm_id = s->vm_id,
         .user_id = s->user_id,
+        .allowed = s->allowed,
         .instance = b->instance,
         .source = s->source,
         .client = s->client,

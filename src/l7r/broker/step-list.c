@@ -48,6 +48,9 @@ static void answered(void *arg, bool failed, const struct store_l7r_vm *vms, siz
 
 enum session_event step_list(struct session *s)
 {
-    s->call = store_l7r_list(s->broker->db, s->user_id, s->kind == L7R_LIST_APPS, answered, s);
+    if (s->lists && s->kind == L7R_LIST)
+        s->call = store_l7r_list_of(s->broker->db, s->listed, s->n_listed, answered, s);
+    else
+        s->call = store_l7r_list(s->broker->db, s->user_id, s->kind == L7R_LIST_APPS, answered, s);
     return s->call ? SESSION_EV_NONE : session_refuse(s, 503, "out of memory");
 }

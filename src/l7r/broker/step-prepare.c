@@ -58,6 +58,8 @@ int step_prepare_build(struct session *s, const struct store_look *look)
         r = wire_params_set(p, "qvd.vm.user.name", look->user_login);
     if (r == 0 && s->user_params)
         r = wire_params_set_json(p, s->user_params, strlen(s->user_params));
+    if (r == 0 && s->asked_params)
+        r = wire_params_set_json(p, s->asked_params, strlen(s->asked_params));
     if (r == 0 && look->host_address[0])
         r = wire_params_set(p, "host_address", look->host_address);
     if (r == 0 && !s->slave_key[0])

@@ -48,7 +48,7 @@ enum session_event step_stop(struct session *s)
 {
     if (!s->vm_id)
         return session_refuse(s, 422, "The parameter id is missing");
-    s->call = store_l7r_stop_vm(s->broker->db, s->vm_id, s->user_id, ordered, s);
+    s->call = store_l7r_stop_vm(s->broker->db, s->vm_id, s->user_id, s->allowed, ordered, s);
     return s->call ? SESSION_EV_NONE : session_refuse(s, 503, "out of memory");
 }
 

@@ -11,6 +11,7 @@
 const struct session_step_row session_steps[SESSION_STEP_MAX] = {
     [SESSION_NEW]       = {.kind = SESSION_PASSING},
     [SESSION_AUTH]      = {SESSION_WAITING, AUTHD, 1, NULL, "the login took too long"},
+    [SESSION_HOOK]      = {SESSION_WAITING, AUTHD, 1, NULL, "the login took too long"},
     [SESSION_TOKEN]     = {SESSION_WAITING, AUTHD, 1, NULL, "the token took too long"},
     [SESSION_HOST]      = {SESSION_WAITING, DATABASE, 1, NULL, NO_DATABASE},
     [SESSION_LIST]      = {SESSION_WAITING, DATABASE, 1, NULL, NO_DATABASE},
@@ -54,6 +55,15 @@ static const struct {
     {SESSION_AUTH,      SESSION_EV_REFUSED,  SESSION_GONE     },
     {SESSION_AUTH,      SESSION_EV_LIMIT,    SESSION_GONE     },
     {SESSION_AUTH,      SESSION_EV_ABORT,    SESSION_GONE     },
+
+    {SESSION_AUTH,      SESSION_EV_HOOK,     SESSION_HOOK     },
+
+    {SESSION_HOOK,      SESSION_EV_DONE,     SESSION_HOST     },
+    {SESSION_HOOK,      SESSION_EV_TOKEN,    SESSION_TOKEN    },
+    {SESSION_HOOK,      SESSION_EV_ANSWERED, SESSION_GONE     },
+    {SESSION_HOOK,      SESSION_EV_REFUSED,  SESSION_GONE     },
+    {SESSION_HOOK,      SESSION_EV_LIMIT,    SESSION_GONE     },
+    {SESSION_HOOK,      SESSION_EV_ABORT,    SESSION_GONE     },
 
     {SESSION_TOKEN,     SESSION_EV_ANSWERED, SESSION_GONE     },
     {SESSION_TOKEN,     SESSION_EV_REFUSED,  SESSION_GONE     },
@@ -146,16 +156,27 @@ static const struct {
 };
 
 static const char *const step_names[SESSION_STEP_MAX] = {
-    [SESSION_NEW] = "new",           [SESSION_AUTH] = "auth",
-    [SESSION_TOKEN] = "token",       [SESSION_HOST] = "host",
-    [SESSION_LIST] = "list",         [SESSION_STOP] = "stop",
-    [SESSION_STOPPING] = "stopping", [SESSION_CLAIM] = "claim",
-    [SESSION_UNCLAIM] = "unclaim",   [SESSION_TAKEOVER] = "takeover",
-    [SESSION_WAIT] = "wait",         [SESSION_PREPARE] = "prepare",
-    [SESSION_ASK] = "ask",           [SESSION_DIAL] = "dial",
-    [SESSION_SWITCH] = "switch",     [SESSION_CONNECTED] = "connected",
-    [SESSION_CUT] = "cut",           [SESSION_RESET] = "reset",
-    [SESSION_CLOSE] = "close",       [SESSION_LATER] = "later",
+    [SESSION_NEW] = "new",
+    [SESSION_AUTH] = "auth",
+    [SESSION_HOOK] = "hook",
+    [SESSION_TOKEN] = "token",
+    [SESSION_HOST] = "host",
+    [SESSION_LIST] = "list",
+    [SESSION_STOP] = "stop",
+    [SESSION_STOPPING] = "stopping",
+    [SESSION_CLAIM] = "claim",
+    [SESSION_UNCLAIM] = "unclaim",
+    [SESSION_TAKEOVER] = "takeover",
+    [SESSION_WAIT] = "wait",
+    [SESSION_PREPARE] = "prepare",
+    [SESSION_ASK] = "ask",
+    [SESSION_DIAL] = "dial",
+    [SESSION_SWITCH] = "switch",
+    [SESSION_CONNECTED] = "connected",
+    [SESSION_CUT] = "cut",
+    [SESSION_RESET] = "reset",
+    [SESSION_CLOSE] = "close",
+    [SESSION_LATER] = "later",
     [SESSION_GONE] = "gone",
 };
 QVD_STRING_TABLE_DEFINE(session_step, enum session_step, step_names, SESSION_STEP_INVALID)
@@ -165,9 +186,9 @@ static const char *const event_names[SESSION_EV_MAX] = {
     [SESSION_EV_ANSWERED] = "answered", [SESSION_EV_REFUSED] = "refused",
     [SESSION_EV_LIMIT] = "limit",       [SESSION_EV_ABORT] = "abort",
     [SESSION_EV_OPEN] = "open",         [SESSION_EV_TOKEN] = "token",
-    [SESSION_EV_LIST] = "list",         [SESSION_EV_STOP] = "stop",
-    [SESSION_EV_HOLD] = "hold",         [SESSION_EV_ENDED] = "ended",
-    [SESSION_EV_UNUSED] = "unused",
+    [SESSION_EV_HOOK] = "hook",         [SESSION_EV_LIST] = "list",
+    [SESSION_EV_STOP] = "stop",         [SESSION_EV_HOLD] = "hold",
+    [SESSION_EV_ENDED] = "ended",       [SESSION_EV_UNUSED] = "unused",
 };
 QVD_STRING_TABLE_DEFINE(session_event, enum session_event, event_names, SESSION_EV_NONE)
 

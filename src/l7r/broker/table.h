@@ -14,6 +14,7 @@
 enum session_step {
     SESSION_NEW,
     SESSION_AUTH,     /* who is it: qvd-authd is asked, unless the connection has told before */
+    SESSION_HOOK,     /* his plugins are asked, if they want to be */
     SESSION_TOKEN,    /* qvd-authd makes a token */
     SESSION_HOST,     /* may this node serve him now */
     SESSION_LIST,     /* his VMs */
@@ -47,6 +48,7 @@ enum session_event {
     SESSION_EV_ABORT,    /* the client has gone, or somebody ordered the end */
     SESSION_EV_OPEN,     /* needs no credentials */
     SESSION_EV_TOKEN,    /* the kinds of request part */
+    SESSION_EV_HOOK,
     SESSION_EV_LIST,
     SESSION_EV_STOP,
     SESSION_EV_HOLD,   /* another session has the VM and must end first */

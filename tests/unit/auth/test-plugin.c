@@ -106,12 +106,52 @@ static enum auth_verdict b_bearer(const struct conf *c, struct auth_attempt *a)
     return str_copy(a->login.name, sizeof a->login.name, "ann") == 0 ? AUTH_YES : AUTH_NO;
 }
 
+static void a_before_list(const struct conf *c, struct auth_attempt *a)
+{
+    note("a.before_list");
+}
+
+static int a_list(const struct conf *c, struct auth_attempt *a, struct auth_vms *ret)
+{
+    note("a.list");
+    return -ENOENT;
+}
+
+static int b_list(const struct conf *c, struct auth_attempt *a, struct auth_vms *ret)
+{
+    note("b.list");
+    ret->ids[ret->n++] = 42;
+    return 0;
+}
+
+static bool b_allow(const struct conf *c, struct auth_attempt *a, uint64_t vm_id)
+{
+    note("b.allow");
+    return vm_id == 42;
+}
+
+static void a_connect(const struct conf *c, struct auth_attempt *a, uint64_t vm_id)
+{
+    note("a.connect");
+}
+
+static void b_connect(const struct conf *c, struct auth_attempt *a, uint64_t vm_id)
+{
+    note("b.connect");
+}
+
 static const struct auth_plugin a = {.name = "a",
+                                     .before_list_of_vms = a_before_list,
+                                     .list_of_vm = a_list,
+                                     .before_connect_to_vm = a_connect,
                                      .find_tenant = a_find,
                                      .normalize_tenant = a_tenant,
                                      .authenticate_basic = a_basic,
                                      .after_authenticate = a_after};
 static const struct auth_plugin b = {.name = "b",
+                                     .list_of_vm = b_list,
+                                     .allow_access_to_vm = b_allow,
+                                     .before_connect_to_vm = b_connect,
                                      .find_tenant = b_find,
                                      .normalize_tenant = b_tenant,
                                      .normalize_login = b_login,
@@ -223,6 +263,33 @@ static void a_token_of_a_plugin_names_its_user(void **state)
     assert_string_equal(calls, "b.bearer ");
 }
 
+/* The first list wins; one yes is enough; all hear of a connection. */
+static void requests_of_one_who_is_known(void **state)
+{
+    struct auth_attempt t = {.user_id = 7};
+    static const struct auth_plugins only_c =
+                                         {
+                                             .at = {&c},
+                                               .n = 1
+    },
+                                     a_and_c = {.at = {&a, &c}, .n = 2};
+    struct auth_vms vms;
+
+    assert_true(auth_before_list(&all, *state, &t, &vms));
+    assert_int_equal(vms.n, 1);
+    assert_int_equal(vms.ids[0], 42);
+    assert_string_equal(calls, "a.before_list a.list b.list ");
+    assert_false(auth_before_list(&a_and_c, *state, &t, &vms));
+    assert_true(auth_allow(&all, *state, &t, 42));
+    assert_false(auth_allow(&all, *state, &t, 43));
+    assert_false(auth_allow(&a_and_c, *state, &t, 42));
+    calls[0] = 0;
+    auth_before_connect(&all, *state, &t, 42);
+    assert_string_equal(calls, "a.connect b.connect ");
+    assert_true(auth_asks(&a_and_c));
+    assert_false(auth_asks(&only_c));
+}
+
 /* auth-plugins 1: head, the tenant's, tail; each once. */
 static void the_lists_of_plugins(void **state)
 {
@@ -277,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_hear_of_a_login_and_the_later_parameter_holds, fresh,
                                         done),
         cmocka_unit_test_setup_teardown(a_token_of_a_plugin_names_its_user, fresh, done),
+        cmocka_unit_test_setup_teardown(requests_of_one_who_is_known, fresh, done),
         cmocka_unit_test_setup_teardown(the_lists_of_plugins, fresh, done),
         cmocka_unit_test_setup_teardown(what_is_shared_is_found_by_its_name, fresh, done),
     };
