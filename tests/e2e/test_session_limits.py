@@ -320,6 +320,17 @@ def test_a_switch_that_takes_too_long(farm, vm, hold, rows):
         held.release()
 
 
+def test_who_goes_while_his_session_is_switched(farm, vm, hold, rows):
+    """The dial was not used, which the agent is told."""
+    with hold.switch(vm) as held:
+        client, _ = connect(farm, vm)
+        rows.entered('switch')
+        client.wire.socket.shutdown(2)
+        rows.wait('switch abort')
+        held.release()
+    rows.wait('close done')
+
+
 def test_a_switch_that_finds_an_order_to_leave(farm, node, vm, rows):
     """The notification was lost."""
     vm.answers['x_start'] = gate = Gate(first=lambda: node.psql(
