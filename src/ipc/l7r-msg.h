@@ -17,7 +17,7 @@
 #define L7R_TICKET_KEYS 2                 /* the one in use, then the former */
 #define L7R_CERTIFICATE_MAX (1024 * 1024) /* of each of the four texts */
 #define L7R_CIPHERS_MAX 1024
-#define L7R_PROXIES_MAX 4096              /* text of l7r.trusted_proxies */
+#define L7R_PROXIES_MAX 4096 /* text of l7r.trusted_proxies */
 #define L7R_SETTINGS_MAX (1024 * 1024)
 #define L7R_BODY_MAX 8000 /* of one l7r_answer; longer bodies come in several */
 #define L7R_ENV_MAX 4096  /* AUTH_ENV_MAX */

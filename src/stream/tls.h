@@ -32,14 +32,14 @@ must_check int tls_server_new(const struct tls_server_spec *spec, struct tls_con
                               struct qvd_error *err);
 
 /* system: the distribution's roots. Files and folders are NULL-ended lists (NULL: none); a folder's
- * *.pem and *.crt files are read, and lists of revoked certificates from its *.crl files; those that
- * cannot be are passed over. crl_file: more such lists. Authorities without a list are trusted to
- * have revoked nothing. */
+ * *.pem and *.crt files are read, and lists of revoked certificates from its *.crl files; those
+ * that cannot be are passed over. crl_file: more such lists. Authorities without a list are trusted
+ * to have revoked nothing. */
 struct tls_client_spec {
     bool system;
     const char *const *ca_files;
     const char *const *ca_dirs;
-    const char *crl_file; /* NULL: none */
+    const char *crl_file;             /* NULL: none */
     const char *cert_file, *key_file; /* both or none */
 };
 must_check int tls_client_new(const struct tls_client_spec *spec, struct tls_context **ret_tls,
