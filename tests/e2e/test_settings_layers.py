@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from farm import TOP, installed_tree
+from farm import TOP, installed_tree, wait_until
 
 FARM = {'settings': {'l7r.limit.head': '7s', 'hkd.sweep.interval': '20s', 'log.level': 'INFO'}}
 SERVERS = ('/usr/lib/qvd/qvd-hkd', '/usr/lib/qvd/qvd-l7r', '/usr/lib/qvd/qvd-authd',
@@ -93,3 +93,26 @@ def test_each_limit_at_limit_and_beyond(tmp_path):
             if done.returncode != 1 or said not in done.stderr:
                 wrong.append((key, value, done.stderr))
     assert wrong == []
+
+
+# -- what a daemon needs before it serves, from the database -----------------------------------------
+
+def listening(farm, port):
+    done = farm.run(['sh', '-c', 'cat /proc/net/tcp /proc/net/tcp6'])
+    return re.search(rf': [0-9A-F]+:{port:04X} [0-9A-F]+:0000 0A ', done.stdout) is not None
+
+
+def test_port_of_the_database(farm):
+    """l7r.port by qa config set, as the manual has it: in force at the next start, over the file's."""
+    farm.qa('config', 'set', 'l7r.port=18444')
+    command = farm.command(['/usr/lib/qvd/qvd-l7r'])
+    with open(farm.path('log', 'second.log'), 'w', encoding='utf-8') as log:
+        second = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        wait_until(lambda: listening(farm, 18444), 20, 'the port of the database')
+        assert not listening(farm, 8443)
+    finally:
+        pid = farm.run(['pgrep', '-n', '-x', 'qvd-l7r']).stdout.strip()
+        farm.run(['kill', '-TERM', pid])
+        second.wait(20)
+        farm.qa('config', 'del', 'l7r.port')

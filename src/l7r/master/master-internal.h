@@ -76,7 +76,10 @@ struct master {
 
     struct l7r_counts *counts; /* connections of addresses, of all workers */
     int counts_fd;
-    bool use_ssl;               /* as it was at the start */
+    bool opened;                /* the sockets, once the database's settings are known or late */
+    struct ev_timer *open_limit;
+    bool use_ssl; /* as the file has it: no row takes TLS away */
+    bool changed; /* something, by the settings that have just come */
     struct pem files, database; /* the certificate's sources: the latter wins */
     struct tls_plan plan;       /* found good: what workers get */
     struct tls_plan wanted;     /* being checked */
@@ -119,7 +122,7 @@ must_check int context_new_ticket(struct master *m);
 must_check int context_take_settings(struct master *m, const struct l7r_settings *s, int fd);
 
 /* workers.c */
-must_check int workers_init(struct master *m);
+must_check int workers_open(struct master *m);
 void workers_start(struct master *m);
 /* A new generation; the old one stops when the new one accepts. */
 void workers_renew(struct master *m);

@@ -14,6 +14,9 @@
 #include "l7r/master/master-internal.h"
 
 #define STOP_MS 10000
+#define NO_TLS_TEXT "l7r.use_ssl = 0 needs a named l7r.address: passwords would cross every network"
+/* How long the sockets wait for the settings of the database. */
+#define OPEN_MS 3000
 
 /* Peers of the broker ----------------------------------------------------------------------------
  */
@@ -75,28 +78,33 @@ static int on_certificate(void *owner, const void *msg, int *fd)
     return 0;
 }
 
-/* Where we listen, and how, is decided before there is a database. */
 static void setting_changed(void *arg, const struct conf_key *key, int64_t tenant, const char *old)
 {
-    *(bool *)arg = true;
-    if (key->when == CONF_RESTART && str_starts(key->key, "l7r."))
-        log_warning("%s of the database has no effect: it belongs into node.conf, as it is needed"
-                    " before the database is",
-                    key->key);
+    struct master *m = arg;
+
+    m->changed = true;
+    if (strcmp(key->key, "l7r.use_ssl") == 0)
+        log_warning("%s of the database has no effect: it belongs into node.conf", key->key);
+    else if (m->opened && key->when == CONF_RESTART && str_starts(key->key, "l7r."))
+        log_warning("%s has changed: in force after a restart of qvd-l7r", key->key);
 }
+
+static void open_sockets(void *arg);
 
 static int on_settings(void *owner, const void *msg, int *fd)
 {
     struct master *m = owner;
-    bool changed = false;
 
-    conf_on_change(m->conf, setting_changed, &changed);
+    m->changed = false;
+    conf_on_change(m->conf, setting_changed, m);
     int r = context_take_settings(m, msg, *fd);
     conf_on_change(m->conf, NULL, NULL);
-    if (changed) {
+    if (m->changed) {
         ev_timer_arm(m->rotate, (uint64_t)conf_ms(m->conf, "l7r.ssl.tickets.rotate"));
         certificate_apply(m);
     }
+    if (!m->opened)
+        open_sockets(m);
     return r;
 }
 
@@ -259,7 +267,7 @@ static must_check int master_init(struct master *m)
     if (r == 0)
         r = context_new_ticket(m);
     if (r == 0)
-        r = workers_init(m);
+        r = ev_timer_new(m->loop, open_sockets, m, &m->open_limit);
     if (r == 0)
         r = certificate_init(m);
     if (r == 0)
@@ -270,6 +278,8 @@ static must_check int master_init(struct master *m)
         r = ev_signal_new(m->loop, signals[i].signo, signals[i].fn, m, &m->signals[i]);
     if (r == 0)
         ev_timer_arm(m->rotate, (uint64_t)conf_ms(m->conf, "l7r.ssl.tickets.rotate"));
+    if (r == 0)
+        ev_timer_arm(m->open_limit, OPEN_MS);
     return r;
 }
 
@@ -291,13 +301,39 @@ static int check(void *arg, const struct conf *c, struct qvd_error *err)
 
     if (r == 0 && !conf_bool(c, "l7r.use_ssl")) {
         if (strchr(conf_str(c, "l7r.address"), '*'))
-            return qvd_error_set(err, -EINVAL,
-                                 "l7r.use_ssl = 0 needs a named l7r.address: passwords would cross"
-                                 " every network");
+            return qvd_error_set(err, -EINVAL, NO_TLS_TEXT);
         log_warning("l7r.use_ssl = 0: passwords are not encrypted on the way to %s",
                     conf_str(c, "l7r.address"));
     }
     return r;
+}
+
+/* Once: address, port and number of the sockets are settings that the database may hold. Without it
+ * they are those of the file. */
+static void open_sockets(void *arg)
+{
+    struct master *m = arg;
+    struct qvd_error err = {0};
+
+    if (m->opened || m->stopping)
+        return;
+    ev_timer_disarm(m->open_limit);
+    raise_limits(m);
+    if (!m->use_ssl && strchr(conf_str(m->conf, "l7r.address"), '*'))
+        (void)qvd_error_set(&err, -EINVAL, NO_TLS_TEXT);
+    else if (sockets_open(m, &err) == 0)
+        m->opened = true;
+    if (!m->opened) {
+        log_error("%s", err.text);
+        ev_loop_stop(m->loop, 1);
+        return;
+    }
+    if (workers_open(m) < 0) {
+        log_error("cannot start: out of memory");
+        ev_loop_stop(m->loop, 1);
+        return;
+    }
+    workers_start(m);
 }
 
 /* authd reads the same file. */
@@ -333,9 +369,9 @@ int main(int argc, char **argv)
         return status;
     m.conf_file = conf_file(argc, argv);
     m.use_ssl = conf_bool(m.conf, "l7r.use_ssl");
+    list_init(&m.procs);
     raise_limits(&m);
-    if (caps_bound(&err) < 0 || sockets_open(&m, &err) < 0 ||
-        certificate_read_files(&m, &err) < 0) {
+    if (caps_bound(&err) < 0 || certificate_read_files(&m, &err) < 0) {
         log_error("%s", err.text);
         return 1;
     }

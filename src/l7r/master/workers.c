@@ -209,11 +209,10 @@ static void start(void *arg)
     s->current = p;
 }
 
-int workers_init(struct master *m)
+int workers_open(struct master *m)
 {
     int r = l7r_counts_new(&m->counts, &m->counts_fd);
 
-    list_init(&m->procs);
     for (size_t i = 0; r == 0 && i < m->n_slots; i++)
         r = ev_timer_new(m->loop, start, &m->slots[i], &m->slots[i].again);
     return r;
