@@ -106,6 +106,7 @@ struct db_request {
     enum request_state state;
     unsigned flags, attempts;
     bool cancelled;
+    void *own; /* freed with it */
     struct ev_timer *deadline;
     struct conn *conn; /* while sent */
     struct unit unit;  /* BATCH */

@@ -126,6 +126,9 @@ typedef void db_done_fn(void *arg, const struct db_result *r);
 must_check struct db_request *db_query(struct db *db, const char *sql,
                                        const struct db_param *params, unsigned flags,
                                        db_done_fn *done, void *arg);
+/* data (of malloc(); what done gets as arg, as a rule) is freed with the request, answered or
+ * cancelled. */
+void db_own(struct db_request *q, void *data);
 /* done will not be called; what was sent is done all the same. NULL-safe. */
 void db_cancel(struct db_request *q);
 

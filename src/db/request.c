@@ -22,7 +22,13 @@ void request_free(struct db_request *q)
     else
         txn_free(q->txn);
     db_result_done(&q->verdict);
+    free(q->own);
     free(q);
+}
+
+void db_own(struct db_request *q, void *data)
+{
+    q->own = data;
 }
 
 /* Calls done and forgets the request. Only from the loop. */

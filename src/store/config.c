@@ -37,7 +37,6 @@ static void on_rows(void *arg, const struct db_result *r)
                                       : db_fail(r, &err, "settings of the database");
 
     l->done(l->arg, error, &err);
-    free(l);
 }
 
 struct db_request *store_config_load(struct db *db, struct conf *conf, store_config_done *done,
@@ -51,7 +50,9 @@ struct db_request *store_config_load(struct db *db, struct conf *conf, store_con
     *l = (struct load){conf, done, arg};
     q = db_query(db, "SELECT tenant_id, key, value FROM config_values ORDER BY tenant_id, key",
                  DB_NO_PARAMS, DB_REPEAT, on_rows, l);
-    if (!q)
+    if (q)
+        db_own(q, l);
+    else
         free(l);
     return q;
 }

@@ -81,7 +81,6 @@ static void on_schema(void *arg, const struct db_result *r)
                               have < migrations_last() ? "run qvd-deploy-db"
                                                        : "install the newer program");
     c->done(c->arg, error, &err);
-    free(c);
 }
 
 struct db_request *store_schema_check(struct db *db, store_schema_done *done, void *arg)
@@ -94,7 +93,9 @@ struct db_request *store_schema_check(struct db *db, store_schema_done *done, vo
     *c = (struct check){done, arg};
     q = db_query(db, "SELECT coalesce(max(version), 0) FROM schema_migrations", DB_NO_PARAMS,
                  DB_REPEAT, on_schema, c);
-    if (!q)
+    if (q)
+        db_own(q, c);
+    else
         free(c);
     return q;
 }
