@@ -26,15 +26,16 @@ mkdir /mnt/upper /mnt/work
 mount -t overlay none -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
 mkdir -p /etc/qvd
 printf '%s' "$1" >/etc/qvd/client.conf
+[ -z "$2" ] || printf '%s' "$2" >/etc/hosts
 umount -l /mnt
-shift
+shift 2
 exec "$@"
 '''
 
 
-def run_with_system(client, text, server, *args, env=None, **kwargs):
-    """The client on a machine whose /etc/qvd/client.conf is that text."""
-    command = ['unshare', '--mount', 'sh', '-c', SYSTEM, 'sh', text,
+def run_with_system(client, text, server, *args, env=None, hosts='', **kwargs):
+    """The client on a machine whose /etc/qvd/client.conf (and /etc/hosts) is that text."""
+    command = ['unshare', '--mount', 'sh', '-c', SYSTEM, 'sh', text, hosts,
                *client.command(server, *args, **kwargs)]
     done = subprocess.run(command, env={**client.env, **(env or {})}, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=30, check=False)
@@ -187,6 +188,21 @@ def test_steps_are_told_on_a_terminal(client, pki):  # noqa: F811
     assert status == 7
     words = ['connecting ...', 'asking for the machines ...', 'waiting for the desktop ...']
     assert [w for w in words if w in seen] == words
+
+
+def test_all_addresses_of_a_name_are_tried(client, pki):  # noqa: F811
+    """The first ones refuse; who reads is told of the last only."""
+    hosts = '127.0.0.9 localhost\n127.0.0.8 localhost\n127.0.0.1 localhost\n'
+    with tls(pki, list_only(vm(7, 'desk'))) as server:
+        status, out, err = run_with_system(client, '', server, '--check', '-l', '--ca',
+                                           pki.path('ca.pem'), hosts=hosts, host='localhost')
+        assert status == 0, err
+        assert 'ok      name         3 addresses' in out
+        assert f'127.0.0.1:{server.port}' in out
+        server.close()
+        server.thread.join()
+        status, _, err = run_with_system(client, '', server, '-l', hosts=hosts, host='localhost')
+        assert status == 5 and err.count('refused') == 1 and len(err.splitlines()) == 1
 
 
 # -- authorities -----------------------------------------------------------------------------------
