@@ -33,6 +33,21 @@ static void local_timezone(char *dst, size_t size)
         dst[0] = '\0';
 }
 
+/* "es_ES.UTF-8"; "" for the unknown and for C and POSIX, which nobody wants. */
+static const char *local_locale(void)
+{
+    static const char *const names[] = {"LC_ALL", "LC_MESSAGES", "LANG"};
+    const char *value = "";
+
+    for (size_t i = 0; i < ARRAY_SIZE(names) && !*value; i++)
+        value = getenv(names[i]) ? getenv(names[i]) : "";
+    if (strcmp(value, "C") == 0 || strcmp(value, "POSIX") == 0 || strlen(value) > 64 ||
+        value[strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                            "_.@-")] != '\0')
+        return "";
+    return value;
+}
+
 static must_check int put(struct buf *out, const char *name, const char *value)
 {
     if (!*value)
@@ -46,6 +61,7 @@ int client_connect_target(struct qvdclient *c, struct buf *out)
     const char *timezone = client_option(c, QVDCLIENT_TIMEZONE);
     const char *keyboard = client_option(c, QVDCLIENT_KEYBOARD);
     const char *fullscreen = client_flag(c, QVDCLIENT_FULLSCREEN) ? "1" : "0";
+    const char *locale = client_option(c, QVDCLIENT_LOCALE);
     char zone[128] = "";
 
     if (!*timezone) {
@@ -69,6 +85,8 @@ int client_connect_target(struct qvdclient *c, struct buf *out)
                 *keyboard ? keyboard : client_display_keyboard(c->display));
     if (r >= 0)
         r = put(out, "qvd.client.timezone", timezone);
+    if (r >= 0)
+        r = put(out, "qvd.client.locale", *locale ? locale : local_locale());
     if (r >= 0)
         r = put(out, "qvd.client.printing.enabled", "0");
     if (r >= 0)

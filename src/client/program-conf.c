@@ -192,6 +192,8 @@ int program_conf_apply(struct program *p)
     if (r >= 0)
         r = set(p, QVDCLIENT_CA_SYSTEM_FILE, "path.ssl.ca.system.file");
     if (r >= 0)
+        r = set(p, QVDCLIENT_LOCALE, "client.locale");
+    if (r >= 0)
         r = set(p, QVDCLIENT_CRL_FILE, "client.ssl.crl_file");
     if (r >= 0 && conf_bool(p->conf, "client.ssl.use_cert")) {
         r = set(p, QVDCLIENT_CERT_FILE, "client.ssl.cert_file");

@@ -77,6 +77,7 @@ enum qvdclient_option {
     QVDCLIENT_KEYBOARD,   /* model/layout; unset: that of the display */
     QVDCLIENT_LINK,       /* modem isdn adsl wan lan local, or a rate; local */
     QVDCLIENT_TIMEZONE,   /* the machine's own */
+    QVDCLIENT_LOCALE,     /* wanted in a new desktop; that of the environment, unless it is C */
     QVDCLIENT_NX_OPTIONS, /* more NX options for the desktop's side: an allow-list there applies */
     QVDCLIENT_NXPROXY_OPTIONS, /* more NX options for the local nxproxy: k=v,k=v */
     QVDCLIENT_NXPROXY,         /* the program; nxproxy */

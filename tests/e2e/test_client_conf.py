@@ -176,6 +176,7 @@ def test_the_locale(client, pki):  # noqa: F811
     with tls(pki, one_session()) as server:
         assert client.run(server, '--ca', pki.path('ca.pem'), env={'LC_ALL': 'C'})[0] == 0
         assert client.told()['env']['LC_ALL'] == 'C.UTF-8'
+        assert connect_query(server)['qvd.client.locale'] == 'C.UTF-8'
     client.settings('client.locale = xx_YY')
     with tls(pki, list_only()) as server:
         status, _, err = client.run(server, '-l', '--ca', pki.path('ca.pem'))
