@@ -149,6 +149,7 @@ static must_check int start(struct hook *h, struct ev_loop *loop, const struct c
                                         .envp = envp,
                                         .fds = out,
                                         .n_fds = ARRAY_SIZE(out),
+                                        .death_signal = spec->stays ? 0 : SIGKILL,
                                         .new_session = true};
     int r = ev_timer_new(loop, on_limit, h, &h->limit);
     if (r < 0)

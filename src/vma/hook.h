@@ -17,6 +17,7 @@ struct hook_spec {
     enum wire_x_state state;          /* qvd.vm.session.state; INVALID: not told */
     const char *name, *value;         /* last: "qvd.hook.on_action", "pre_connect" */
     const char *limit;                /* setting of its time limit; NULL: vma.hook.timeout */
+    bool stays;                       /* nobody waits for it: it outlives this process */
 };
 
 /* err->code 0: it did well; else -EPERM and a text that names the hook, for the user to read. Not

@@ -352,7 +352,8 @@ static void drive_expire(struct orders *o)
                                    .state = nx_to_x_state(session_state(o->session)),
                                    .name = "qvd.hook.on_action",
                                    .value = "expire",
-                                   .limit = "vma.hook.expire.timeout"};
+                                   .limit = "vma.hook.expire.timeout",
+                                   .stays = true};
     struct qvd_error err;
 
     if (!expire_waits(o) || ev_timer_armed(o->expire_answer))

@@ -105,7 +105,8 @@ static void run_detached(struct session *s, const char *group, const char *name,
                                    .params = s->params,
                                    .state = nx_to_x_state(s->state),
                                    .name = what,
-                                   .value = value};
+                                   .value = value,
+                                   .stays = true};
 
     snprintf(key, sizeof key, "vma.%s.%s", group, name);
     snprintf(what, sizeof what, "qvd.hook.%s", group);

@@ -126,8 +126,9 @@ must_check int wire_params_set(struct wire_params *p, const char *name, const ch
 /* Sets all members of a flat JSON object (numbers and booleans become texts, null is passed over):
  * 0, -EBADMSG, or as wire_params_set() with nothing changed for the rest. */
 must_check int wire_params_set_json(struct wire_params *p, const char *json, size_t len);
-/* The same for properties that people have typed: names that begin with "qvd." (only the server says
- * them) and members that wire_params_set() refuses are left out and counted. 0, -EBADMSG, -ENOMEM.
+/* The same for properties that people have typed: names that begin with "qvd." (only the server
+ * says them) and members that wire_params_set() refuses are left out and counted. 0, -EBADMSG,
+ * -ENOMEM.
  */
 must_check int wire_params_set_properties(struct wire_params *p, const char *json, size_t len,
                                           size_t *ret_bad);
