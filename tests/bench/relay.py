@@ -120,7 +120,7 @@ def logins(results, qvd, count):
 
 
 def run(results, short):
-    sessions = 200 if short else 2000
+    sessions = 1000 if short else 2000
     qvd = Qvd(max(sessions, 8))
     opened = [qvd]
     try:
@@ -130,9 +130,10 @@ def run(results, short):
         three = [qvd, haproxy, hitch]
         for peer in three:
             peers.pin(peer.pids, 1)
+        # First: memory that the rest has left behind is not a session's.
+        memory(results, three, sessions)
         bulk(results, three, 200_000_000 if short else 800_000_000)
         round_trips(results, three, 1000 if short else 10000)
-        memory(results, three, sessions)
         pages = Haproxy(pem, 'http')
         opened.append(pages)
         peers.pin(pages.pids, 1)
