@@ -55,7 +55,10 @@ static void started(void *arg)
 
 static void ready(void *arg)
 {
-    say("ready %" PRIu64, ((struct run *)arg)->id);
+    struct run *r = arg;
+
+    node_vm_settle(r->vm); /* as hkd: it has come up */
+    say("ready %" PRIu64, r->id);
 }
 
 static void gone(void *arg, const struct node_vm_exit *e)
@@ -165,11 +168,10 @@ static void order(char *words[], int n)
         order_start(words, n);
     else if (strcmp(words[0], "adopt") == 0)
         order_adopt(id);
-    else if (strcmp(words[0], "term") == 0 && r)
-        say("term %d", node_vm_term(r->vm));
-    else if (strcmp(words[0], "kill") == 0 && r)
-        say("kill %d", node_vm_kill(r->vm));
-    else if (strcmp(words[0], "running") == 0)
+    else if ((strcmp(words[0], "term") == 0 || strcmp(words[0], "kill") == 0) && r) {
+        node_vm_settle(r->vm); /* somebody ends it: no failed start */
+        say("%s %d", words[0], *words[0] == 't' ? node_vm_term(r->vm) : node_vm_kill(r->vm));
+    } else if (strcmp(words[0], "running") == 0)
         order_running();
     else if (strcmp(words[0], "load") == 0 && node_load_read(node, &load) == 0)
         say("load %.0f %.0f %.3f %.3f", load.usable_ram_mb, load.usable_cpu, load.free_ram,
