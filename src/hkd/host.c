@@ -108,6 +108,9 @@ static void on_timer(void *arg)
 static void again_later(struct host *h, const char *why)
 {
     log_warning("trying again: %s", why);
+    /* However long it takes: a service manager shall not think that it hangs. */
+    if (h->step < LIFE_RUN)
+        service_notify("READY=1\nSTATUS=waiting for the database");
     ev_timer_arm_jittered(h->timer, RETRY_MS, 20);
 }
 

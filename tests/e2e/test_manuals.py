@@ -18,10 +18,13 @@ ip link set enp2s0 up
 
 
 @pytest.fixture(scope='module')
-def machines():
-    """Two machines with two cables: enp1s0 is their network, enp2s0 joins the bridges."""
+def machines(tmp_path_factory):
+    """Two machines with two cables: enp1s0 is their network, enp2s0 joins the bridges. Both see the
+    folder of the sources, and what the first has compiled there."""
     env = {'CCACHE_DIR': os.environ.get('CCACHE_DIR', os.path.join(TOP, 'build/cache/ccache'))}
-    with Machine('node1', env) as node1, Machine('node2', env, storage=node1) as node2:
+    folders = {os.path.join(TOP, 'build/release'): tmp_path_factory.mktemp('release')}
+    with Machine('node1', env, folders=folders) as node1, \
+            Machine('node2', env, storage=node1, folders=folders) as node2:
         node1.link(node2, 'enp1s0')
         node1.link(node2, 'enp2s0')
         node1.sh(LAN.format('192.0.2.11'))

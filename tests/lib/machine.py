@@ -65,10 +65,12 @@ class MachineError(Exception):
 
 
 class Machine:
-    def __init__(self, name, env=None, storage=None):
+    def __init__(self, name, env=None, storage=None, folders=None):
         """env: more environment of what runs there. storage: another machine whose folder
-        /var/lib/qvd this one shares, as if both mounted it from a server."""
+        /var/lib/qvd this one shares, as if both mounted it from a server. folders: {path there:
+        path here} of more folders that it shares."""
         self.name = name
+        self.folders = dict(folders or {})
         self.storage = storage
         self.env = dict(env or {})
         self.process = None
@@ -92,6 +94,9 @@ class Machine:
             os.mkdir(os.path.join(self.dir, part))
         with open(os.path.join(self.dir, 'config'), 'w', encoding='utf-8') as f:
             f.write(CONFIG.format(name=self.name, dir=self.dir, qvd=self.path('/var/lib/qvd/')))
+            for there, here in self.folders.items():
+                f.write(f'lxc.mount.entry = {here} {there.lstrip("/")} none '
+                        'bind,create=dir 0 0\n')
         script = START.format(dir=self.dir, name=self.name, container=self.container,
                               empty=' '.join(EMPTY), units=' '.join(NOT_THERE))
         with open(os.path.join(self.dir, 'start.log'), 'wb') as log:
