@@ -31,11 +31,11 @@ void node_log(struct node *n, const char *fmt, ...)
 static const char **text_of(struct node_settings *s, size_t i)
 {
     const char **const table[] = {
-        &s->nodename, &s->run_dir,   &s->lxc_dir,   &s->log_dir,    &s->data_dir,   &s->libexec_dir,
-        &s->images,   &s->basefs,    &s->overlayfs, &s->homefs,     &s->cgroup_dir, &s->bridge,
-        &s->ip_start, &s->netmask,   &s->gateway,   &s->dns_server, &s->domain,     &s->uplinks,
-        &s->nat_if,   &s->lxc_start, &s->dnsmasq,   &s->nft,        &s->ip,         &s->address,
-        &s->captures,
+        &s->nodename,    &s->run_dir, &s->lxc_dir,  &s->log_dir,   &s->data_dir,
+        &s->libexec_dir, &s->images,  &s->basefs,   &s->overlayfs, &s->homefs,
+        &s->cgroup_dir,  &s->bridge,  &s->ip_start, &s->netmask,   &s->gateway,
+        &s->dns_server,  &s->domain,  &s->uplinks,  &s->nat_if,    &s->lxc_start,
+        &s->dnsmasq,     &s->nft,     &s->ip,       &s->address,   &s->captures,
     };
 
     return i < ARRAY_SIZE(table) ? table[i] : NULL;
