@@ -135,8 +135,8 @@ const char *conf_nearest(const char *name);
 /* Would this text do for this key? 0 or -EINVAL with err naming what is allowed. Text that holds a
  * ${...} is checked when it is expanded. */
 must_check int conf_check(const struct conf_key *key, const char *value, struct qvd_error *err);
-/* What is told of a key that does nothing: "accepted, without effect in this version" (RESERVED), or
- * "is obsolete, ignoring it: " (OBSOLETE), which its text ends. NULL for all others. */
+/* What is told of a key that does nothing: "accepted, without effect in this version" (RESERVED),
+ * or "is obsolete, ignoring it: " (OBSOLETE), which its text ends. NULL for all others. */
 const char *conf_idle_note(const struct conf_key *key);
 const char *conf_type_name(enum conf_type t);
 const char *conf_scope_name(enum conf_scope s);

@@ -76,10 +76,10 @@ struct master {
 
     struct l7r_counts *counts; /* connections of addresses, of all workers */
     int counts_fd;
-    bool opened;                /* the sockets, once the database's settings are known or late */
+    bool opened; /* the sockets, once the database's settings are known or late */
     struct ev_timer *open_limit;
-    bool use_ssl; /* as the file has it: no row takes TLS away */
-    bool changed; /* something, by the settings that have just come */
+    bool use_ssl;               /* as the file has it: no row takes TLS away */
+    bool changed;               /* something, by the settings that have just come */
     struct pem files, database; /* the certificate's sources: the latter wins */
     struct tls_plan plan;       /* found good: what workers get */
     struct tls_plan wanted;     /* being checked */
