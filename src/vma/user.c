@@ -110,7 +110,11 @@ static void undo_next(struct user_job *j)
 
 static void give_up(struct user_job *j, const struct qvd_error *err)
 {
+    char path[128];
+
     j->failure = *err;
+    if (j->adding && ours_path(j->user.name, path, sizeof path))
+        (void)unlink(path);
     if (j->made_account || j->made_group)
         log_info("user %s: what was made of the account is taken back", j->user.name);
     undo_next(j);
@@ -287,18 +291,23 @@ static void account_made(struct user_job *j)
     make_home(j);
 }
 
-static void remember_ours(struct user_job *j)
+/* Before the account is there: an agent killed in between must know it for its own. */
+static void remember_ours(const struct user_job *j)
 {
     char path[128];
     int r = ours_path(j->user.name, path, sizeof path) ? 0 : -ENOBUFS;
 
-    j->made_account = true;
     if (r == 0)
         r = fs_mkdirs(OURS_DIR, 0700);
     if (r == 0)
         r = fs_write_atomic(path, "", 0, 0600);
     if (r < 0)
         log_warning("cannot note account %s as made by us: %s", j->user.name, strerror(-r));
+}
+
+static void account_added(struct user_job *j)
+{
+    j->made_account = true;
     account_made(j);
 }
 
@@ -326,7 +335,7 @@ static void add_user(struct user_job *j)
     }
     argv[n++] = j->user.name;
     argv[n] = NULL;
-    run(j, "making the account", argv, remember_ours);
+    run(j, "making the account", argv, account_added);
 }
 
 static void group_made(struct user_job *j)
@@ -366,7 +375,8 @@ static void make_account(struct user_job *j)
         return;
     case ACCOUNT_ADD:
         j->adding = true;
-        if (!run_hook(j, "add_user", remember_ours))
+        remember_ours(j);
+        if (!run_hook(j, "add_user", account_added))
             add_group(j);
     }
 }
