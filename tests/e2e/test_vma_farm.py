@@ -70,6 +70,8 @@ def test_an_agent_that_dies_costs_nobody_his_desktop(farm, xserver):
     vm = farm.vm_row('alice')['id']
     with farm.client('alice', xserver.display) as client:
         wait_until(lambda: farm.vm_row('alice')['user_state'] == 'connected', 40, 'connected')
+        # nxagent dies at its next resume when its stream is cut right after it came up.
+        wait_until(lambda: len(xserver.image().getcolors(1 << 24)) > 8, 40, 'a painted desktop', 0.3)
         agent = farm.in_vm(vm, ['pgrep', '-o', '-x', 'nxagent']).stdout
         farm.in_vm(vm, ['pkill', '-KILL', '-x', 'qvd-vma'])
         wait_until(lambda: farm.in_vm(vm, ['pgrep', '-f', 'qvd-vma-listener'], check=False).returncode == 0,
