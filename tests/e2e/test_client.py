@@ -462,7 +462,7 @@ def test_usage(client, pki):
                            check=False)
         return p.returncode, p.stdout, p.stderr
     assert run('-?')[0] == 0 and '--accept-fingerprint' in run('--help')[1]
-    assert run('-v') == (0, 'qvdclient 0.1.0\n', '')
+    assert run('-v') == (0, 'qvdclient 0.2.0\n', '')
     for args in (('-z',), ('--nonsense',), ('-h',), ('word',), ('-p', '0'), ('-g', '10'), (),
                  ('-h', 'localhost'), ('--accept-fingerprint', 'abc'),
                  ('--config', '/nonexistent')):
