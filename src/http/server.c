@@ -326,10 +326,11 @@ static void on_timer(void *arg)
     struct http_server *c = arg;
 
     hold(c);
-    if (c->state == SERVER_HEAD || c->state == SERVER_BODY)
-        reject(c, 408, "The request took too long.");
-    else if (c->state == SERVER_ANSWERING || stream_queued(c->stream) > 0)
+    /* Who does not take what he was answered is not told anything more. */
+    if (c->state == SERVER_ANSWERING || stream_queued(c->stream) > 0)
         http_server_die(c, -ETIMEDOUT, "the peer did not take its answer");
+    else if (c->state == SERVER_HEAD || c->state == SERVER_BODY)
+        reject(c, 408, "The request took too long.");
     else
         http_server_die(c, 0, "idle");
     release(c);

@@ -8,33 +8,12 @@ import pytest
 
 import hkd
 from farm import XServer, wait_until
+from later import Later
 from oldclients import PerlClient, first_nx_bytes
 from test_desktop import in_session, type_in_terminal, wait_desktop
 
 FARM = {'image': 'minimal', 'users': ['live', 'leaves', 'dies', 'starts'],
         'settings': {'hkd.sweep.interval': '1h', 'l7r.sweep': '1h', 'log.level': 'DEBUG'}}
-
-
-class Later:
-    """Runs call() beside the test; its value or exception."""
-
-    def __init__(self, call):
-        self.value = self.error = None
-
-        def run():
-            try:
-                self.value = call()
-            except BaseException as error:  # pylint: disable=broad-except
-                self.error = error
-        self.thread = threading.Thread(target=run, daemon=True)
-        self.thread.start()
-
-    def result(self, timeout=60):
-        self.thread.join(timeout)
-        assert not self.thread.is_alive(), 'no answer'
-        if self.error:
-            raise self.error
-        return self.value
 
 
 class Typist:
@@ -53,7 +32,7 @@ class Typist:
 
     def end(self):
         self.ended.set()
-        self.later.result()
+        self.later.result(60)
         self.screen.connection.close()
         return self.typed
 
@@ -108,7 +87,7 @@ def test_hkd_killed_while_people_work(farm, xserver):
         assert max(took) < 3, took
         assert farm.vm_row('leaves')['user_state'] == 'disconnected'
         assert hkd.state(farm, ids['leaves']) == 'running'
-        other, answer = comes.result()
+        other, answer = comes.result(60)
         assert answer.status == 101
         other.wire.close()
 

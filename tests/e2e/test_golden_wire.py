@@ -11,11 +11,12 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER
 from farm import TOP, wait_until
 from oldclients import Answer, PerlClient, Wire, basic, first_nx_bytes, request
 from steps import Holds, Rows
 
+SERVICES = ('l7r', 'api')
 FARM = {'services': False,
         'settings': {'log.level': 'DEBUG', 'l7r.timeout.vm_stop': '1s', 'l7r.takeover.max': '1000',
                      'l7r.beat': '1s', 'l7r.auth.plugins.head': 'tester',
@@ -38,17 +39,6 @@ def read_rows():
 
 
 ROWS = read_rows()
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    for name in ('l7r', 'api'):
-        farm.start_service(name)
-    node = FakeNode(farm)
-    yield node
-    node.close()
-    check_log(farm)
 
 
 @pytest.fixture(name='world', scope='module')

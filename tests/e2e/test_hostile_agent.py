@@ -8,23 +8,13 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER
 from farm import wait_until
 from oldclients import PerlClient, first_nx_bytes
 
 FARM = {'services': False,
         'settings': {'log.level': 'DEBUG', 'l7r.timeout.x_start': '1s', 'l7r.takeover.max': '1000'}}
 CANARY = 'canary-of-a-hostile-agent'
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    farm.start_service('l7r')
-    node = FakeNode(farm)
-    yield node
-    node.close()
-    check_log(farm)
 
 
 @pytest.fixture(name='vm', scope='module')

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER, check_log
 from farm import wait_until
 from later import Later
 from oldclients import Answer, PerlClient, QtClient, Wire, basic, first_nx_bytes, request
@@ -17,15 +17,6 @@ from oldclients import Answer, PerlClient, QtClient, Wire, basic, first_nx_bytes
 FARM = {'services': False,
         'settings': {'log.level': 'DEBUG', 'l7r.timeout.vm_stop': '3s', 'l7r.sweep': '1h',
                      'l7r.takeover.window': '30s', 'l7r.timeout.dial': '2s', 'l7r.relay.half_close': '1s'}}
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    farm.start_service('l7r')
-    node = FakeNode(farm)
-    yield node
-    node.close()
 
 
 @pytest.fixture(name='vm')

@@ -25,21 +25,6 @@ V2 = b'\r\n\r\n\0\r\nQUIT\n'
 PING = b'GET /qvd/ping HTTP/1.1\r\n\r\n'
 
 
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    farm.start_service('l7r')
-    node = FakeNode(farm)
-    yield node
-    check_log(farm)
-    node.close()
-
-
-@pytest.fixture(name='vm', scope='module')
-def vm_fixture(node):
-    return node.add_vm('alice')
-
-
 def v1(source):
     return f'PROXY TCP4 {source} 127.0.0.1 4711 8443\r\n'.encode()
 

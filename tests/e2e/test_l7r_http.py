@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER, check_log
 from farm import wait_until
 from oldclients import Answer, NX_HELLO, PerlClient, Wire, basic, first_nx_bytes, request
 
@@ -21,21 +21,6 @@ FARM = {'services': False, 'slots': 2,
                      'l7r.limit.send': '1s', 'l7r.progress.interval': '500ms'}}
 
 PING = b'GET /qvd/ping HTTP/1.1\r\n\r\n'
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    farm.start_service('l7r')
-    node = FakeNode(farm)
-    yield node
-    check_log(farm)
-    node.close()
-
-
-@pytest.fixture(name='vm', scope='module')
-def vm_fixture(node):
-    return node.add_vm('alice')
 
 
 def where(farm):
@@ -333,8 +318,7 @@ def test_progress_comes_seldom_and_only_when_it_is_new(farm, node):
 def test_an_answer_that_is_not_taken(farm, node):
     """l7r.limit.send is 1 s: pipelined requests whose answers nobody reads end the connection."""
     wire = Wire(where(farm))
-    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    wire.socket.settimeout(5)
+    wire.socket.settimeout(10)
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
         while True:
             wire.send(get('/nothing') * 500)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER, check_log
 from farm import wait_until
 from oldclients import Answer, PerlClient, Wire, basic, first_nx_bytes, request
 from vmbox import network_of
@@ -18,20 +18,6 @@ FARM = {'services': False, 'slots': 1,
                      'l7r.limit.unauthenticated': '2s', 'l7r.limit.idle': '3s',
                      'l7r.limit.connections.per_source': '6', 'l7r.beat': '1s', 'l7r.sweep': '1s',
                      'l7r.instance.timeout': '6s', 'l7r.timeout.takeover': '2s'}}
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    farm.start_service('l7r')
-    node = FakeNode(farm)
-    yield node
-    node.close()
-
-
-@pytest.fixture(name='vm', scope='module')
-def vm_fixture(node):
-    return node.add_vm('alice')
 
 
 @pytest.fixture(autouse=True)

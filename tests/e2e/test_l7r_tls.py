@@ -10,27 +10,12 @@ import subprocess
 import pytest
 
 from authority import Authority
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER
 from farm import wait_until
 from oldclients import Answer, PerlClient, Wire, first_nx_bytes, request
 
+SERVICES = ('l7r', 'api')
 FARM = {'services': False, 'slots': 2, 'settings': {'log.level': 'DEBUG', 'l7r.sweep': '1h'}}
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    farm.start_service('api')
-    farm.start_service('l7r')
-    node = FakeNode(farm)
-    yield node
-    check_log(farm)
-    node.close()
-
-
-@pytest.fixture(name='vm', scope='module')
-def vm_fixture(node):
-    return node.add_vm('alice')
 
 
 @pytest.fixture(name='session')

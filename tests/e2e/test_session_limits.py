@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER
 from farm import wait_until
 from later import Later
 from oldclients import Answer, PerlClient, QtClient, Wire, basic, first_nx_bytes, request
@@ -18,21 +18,6 @@ FARM = {'services': False,
                      'l7r.timeout.vm_stop': '1s', 'l7r.timeout.x_start': '1s',
                      'l7r.timeout.vma': '1500ms', 'l7r.timeout.dial': '500ms',
                      'l7r.timeout.takeover': '500ms', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000'}}
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    farm.start_service('l7r')
-    node = FakeNode(farm)
-    yield node
-    node.close()
-    check_log(farm)
-
-
-@pytest.fixture(name='vm', scope='module')
-def vm_fixture(node):
-    return node.add_vm('alice')
 
 
 @pytest.fixture(name='hold')

@@ -7,32 +7,17 @@ import time
 
 import pytest
 
-from fakenode import FakeNode, NX_SERVER, check_log
+from fakenode import NX_SERVER
 from farm import wait_until
 from later import Later
 from oldclients import CClient, PerlClient, QtClient, first_nx_bytes
 from steps import Held, Holds, Rows, from_port, owners, port_of_another_worker
 
 CLIENTS = {'perl': PerlClient, 'qt': QtClient, 'c': CClient}
+SERVICES = ('l7r', 'api')
 FARM = {'services': False,
         'settings': {'log.level': 'DEBUG', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000',
                      'l7r.limit.connections.per_source': '1000'}}
-
-
-@pytest.fixture(name='node', scope='module')
-def node_fixture(farm):
-    farm.init_database()
-    for name in ('l7r', 'api'):
-        farm.start_service(name)
-    node = FakeNode(farm)
-    yield node
-    node.close()
-    check_log(farm)
-
-
-@pytest.fixture(name='vm', scope='module')
-def vm_fixture(node):
-    return node.add_vm('alice')
 
 
 @pytest.fixture(name='hold')

@@ -13,6 +13,7 @@ import socket
 import threading
 import warnings
 
+import pytest
 from farm import new_password
 from vmbox import answer_auth, network_of, request_auth
 
@@ -202,3 +203,21 @@ class FakeNode:
     def close(self):
         for vm in self.vms:
             vm.close()
+
+
+@pytest.fixture(name='node', scope='module')
+def node_fixture(request, farm):
+    """A simulated node of a farm whose L7R runs (the test file's SERVICES: what runs); at the end
+    the L7R's log tells of no fault."""
+    farm.init_database()
+    for name in getattr(request.module, 'SERVICES', ('l7r',)):
+        farm.start_service(name)
+    made = FakeNode(farm)
+    yield made
+    made.close()
+    check_log(farm)
+
+
+@pytest.fixture(name='vm', scope='module')
+def vm_fixture(node):
+    return node.add_vm('alice')
