@@ -62,24 +62,29 @@ static const char counters_sql[] =
     " nx_attempts = c.nx_attempts + $5, nx_ok = c.nx_ok + $6,"
     " short_sessions = c.short_sessions + $7"
     " FROM hosts h WHERE h.id = c.host_id AND h.name = $1 AND EXISTS (SELECT FROM once)";
+#define FRONT_ONLY                                                                                 \
+    "EXISTS (SELECT FROM hosts h WHERE h.id = l7r_instances.host_id AND h.frontend"                \
+    " AND NOT h.backend)"
 /* By its number also when another has buried it meanwhile: the lineage keeps its name. */
 static const char beat_sql[] =
     "INSERT INTO l7r_instances (id, host_id) VALUES ($1, (SELECT id FROM hosts WHERE name = $2))"
-    " ON CONFLICT (id) DO UPDATE SET ok = now(), host_id = excluded.host_id RETURNING id";
+    " ON CONFLICT (id) DO UPDATE SET ok = now(), host_id = excluded.host_id"
+    " RETURNING id, " FRONT_ONLY;
 static const char register_sql[] =
     "INSERT INTO l7r_instances (host_id) VALUES ((SELECT id FROM hosts WHERE name = $1))"
-    " RETURNING id";
+    " RETURNING id, " FRONT_ONLY;
 
 static void beat_answer(struct simple *s, const struct db_result *r)
 {
-    s->fn.beat(s->arg, db_status(r) == DB_OK ? (uint64_t)db_int(r, 0, 0) : 0);
+    if (db_status(r) == DB_OK)
+        s->fn.beat(s->arg, (uint64_t)db_int(r, 0, 0), db_bool(r, 0, 1));
+    else
+        s->fn.beat(s->arg, 0, false);
 }
 
 static void counted_answer(struct simple *s, const struct db_result *r)
 {
-    bool ok = db_status(r) == DB_OK;
-
-    s->fn.beat(s->arg, ok ? (uint64_t)db_int(db_result_of(r, 0), 0, 0) : 0);
+    beat_answer(s, db_status(r) == DB_OK ? db_result_of(r, 0) : r);
 }
 
 struct store_call *store_l7r_beat(struct db *db, uint64_t instance, const char *nodename,

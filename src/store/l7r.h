@@ -16,8 +16,8 @@ struct store_l7r_counters {
 
 /* Registers the instance (0: a new one) of that node's L7R, or tells that it is still there, and
  * adds the counters (NULL: none) to the node's, once for each number, so that it may be
- * repeated. instance 0: failed. */
-typedef void store_beat_fn(void *arg, uint64_t instance);
+ * repeated. instance 0: failed. front_only: the node runs no VMs, its L7R beats for it. */
+typedef void store_beat_fn(void *arg, uint64_t instance, bool front_only);
 must_check struct store_call *store_l7r_beat(struct db *db, uint64_t instance, const char *nodename,
                                              const struct store_l7r_counters *counters,
                                              uint64_t number, store_beat_fn *fn, void *arg);

@@ -9,7 +9,9 @@ from farm import wait_until
 from oldclients import Answer, PerlClient, Wire, basic, first_nx_bytes, request
 
 FARM = {'services': False, 'settings': {'l7r.beat': '1s', 'l7r.sweep': '1h',
-                                        'l7r.timeout.vm_start': '3s'}}
+                                        'l7r.timeout.vm_start': '3s',
+                                        # So that the fuller node is the worse one for sure.
+                                        'l7r.loadbalancer.plugin.default.weight.random': '0'}}
 
 
 @pytest.fixture(name='node', scope='module')
@@ -71,7 +73,7 @@ def test_a_blocked_node_keeps_its_sessions_and_takes_none(farm, node):
     client.wire.close()
     # A stopped VM goes to the other one, though this has more room.
     here.set_stopped()
-    host(node, node.id, free_ram='0.2')
+    host(node, node.id, free_ram='0.05')
     host(node, node.other, blocked='false')
     begun = client_of(farm, here)
     assert begun.connect(here.id).status == 503     # nobody starts it

@@ -290,7 +290,7 @@ static void have_instance(struct broker *b, uint64_t instance)
     reconcile_now(b);
 }
 
-static void beaten(void *arg, uint64_t instance);
+static void beaten(void *arg, uint64_t instance, bool front_only);
 
 /* What a beat tells it tells once: one whose answer was lost is told again under its number. */
 static bool beat(struct broker *b)
@@ -303,9 +303,6 @@ static bool beat(struct broker *b)
         b->told = b->counters;
         b->counters = none;
     }
-    if (!b->stopping && !store_l7r_front(b->db, b->nodename, (int)getpid(), false,
-                                         conf_ms(b->conf, "l7r.instance.timeout"), NULL, NULL))
-        log_debug("out of memory: the node's sign of life comes later");
     b->beating = store_l7r_beat(b->db, b->instance, b->nodename, b->told_as ? &b->told : NULL,
                                 b->told_as, beaten, b) != NULL;
     return b->beating;
@@ -321,7 +318,7 @@ static void last_beat(struct broker *b)
         b->last_beat(b);
 }
 
-static void beaten(void *arg, uint64_t instance)
+static void beaten(void *arg, uint64_t instance, bool front_only)
 {
     struct broker *b = arg;
 
@@ -332,6 +329,10 @@ static void beaten(void *arg, uint64_t instance)
         last_beat(b);
         return;
     }
+    if (front_only && !b->stopping &&
+        !store_l7r_front(b->db, b->nodename, (int)getpid(), false,
+                         conf_ms(b->conf, "l7r.instance.timeout"), NULL, NULL))
+        log_debug("out of memory: the node's sign of life comes later");
     ev_timer_arm_jittered(b->beat, instance ? (uint64_t)conf_ms(b->conf, "l7r.beat") : 1000, 20);
     if (instance && !b->instance)
         have_instance(b, instance);
