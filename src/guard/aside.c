@@ -14,7 +14,9 @@
 /* Of a console's text, its end. */
 #define CONSOLE_MAX 1048576
 
-int guard_put_aside(const char *overlay)
+/* Renames the layer to NAME-RANDOM beside it. *ret (may be NULL) is its new path, for the caller to
+ * free. */
+static must_check int rename_beside(const char *overlay, const char *name, char **ret)
 {
     char mark[9];
     const char *slash = strrchr(overlay, '/');
@@ -23,10 +25,22 @@ int guard_put_aside(const char *overlay)
     if (r < 0 || !slash)
         return r < 0 ? r : -EINVAL;
     _cleanup_(free_p) char *aside =
-        str_printf("%.*s/deleteme-%s-%s", (int)(slash - overlay), overlay, slash + 1, mark);
+        str_printf("%.*s/%s-%s", (int)(slash - overlay), overlay, name, mark);
     if (!aside)
         return -ENOMEM;
-    return rename(overlay, aside) < 0 ? -errno : 0;
+    if (rename(overlay, aside) < 0)
+        return -errno;
+    if (ret)
+        *ret = TAKE_PTR(aside);
+    return 0;
+}
+
+int guard_put_aside(const char *overlay)
+{
+    const char *slash = strrchr(overlay, '/');
+    _cleanup_(free_p) char *name = str_printf("deleteme-%s", slash ? slash + 1 : "");
+
+    return name ? rename_beside(overlay, name, NULL) : -ENOMEM;
 }
 
 static must_check int copy_console(const struct guard *g, const char *aside)
@@ -55,19 +69,12 @@ static must_check int copy_console(const struct guard *g, const char *aside)
 
 int guard_keep_failed(const struct guard *g)
 {
-    char mark[9];
-    const char *slash = strrchr(g->overlay, '/');
-    int r = random_alnum(mark, 8);
+    _cleanup_(free_p) char *name = str_printf(GUARD_FAILED "%llu", (unsigned long long)g->vm);
+    _cleanup_(free_p) char *aside = NULL;
+    int r = name ? rename_beside(g->overlay, name, &aside) : -ENOMEM;
 
-    if (r < 0 || !slash)
-        return r < 0 ? r : -EINVAL;
-    _cleanup_(free_p) char *aside =
-        str_printf("%.*s/" GUARD_FAILED "%llu-%s", (int)(slash - g->overlay), g->overlay,
-                   (unsigned long long)g->vm, mark);
-    if (!aside)
-        return -ENOMEM;
-    if (rename(g->overlay, aside) < 0)
-        return -errno;
+    if (r < 0)
+        return r;
     r = copy_console(g, aside);
     log_info("[vm:%llu] did not come up: its writable layer and console are kept in %s",
              (unsigned long long)g->vm, aside);

@@ -37,7 +37,6 @@ static must_check int make_owned(const char *path, uint32_t id)
     return lchown(path, id, id) < 0 ? -errno : 0;
 }
 
-/* Renames an overlay to deleteme-NAME-RANDOM beside it; hkd removes those. */
 static must_check int take_overlay(struct guard *g, struct qvd_error *err)
 {
     _cleanup_(free_p) char *upper = str_printf("%s/upper", g->overlay);
