@@ -249,14 +249,14 @@ static void finish(struct master *m)
 }
 
 /* "ok NOT_AFTER CRL_NEXT SUBJECT". */
-static bool take_facts(struct master *m, const char *answer)
+static void take_facts(struct master *m, const char *answer)
 {
     long long after = 0, next = 0;
     int at = 0;
     char date[32], subject[256];
 
     if (sscanf(answer, "ok %lld %lld %n", &after, &next, &at) != 2 || !at)
-        return false;
+        return;
     (void)snprintf(subject, sizeof subject, "%.255s", answer + at);
     date_text(after, date);
     log_info("certificate of %s from the %s is used, good until %s%s", str_trim(subject),
@@ -264,7 +264,6 @@ static bool take_facts(struct master *m, const char *answer)
     m->cert_expiry = (struct expiry){.when = after};
     m->crl_expiry = (struct expiry){.when = next};
     announce_all(m);
-    return true;
 }
 
 static void checked(void *arg, const struct ev_command_result *result)
@@ -278,7 +277,7 @@ static void checked(void *arg, const struct ev_command_result *result)
     if (good) {
         plan_done(&m->plan);
         m->plan = wanted;
-        good = take_facts(m, result->out);
+        take_facts(m, result->out);
     } else {
         char why[CHECK_ANSWER_MAX + 1];
         (void)snprintf(why, sizeof why, "%s", result->out_len ? result->out : result->errors);
