@@ -18,22 +18,10 @@ import time
 
 import pytest
 
-from farm import XServer, installed_tree, wait_until
-from l7rscript import Pki, Server, basic, false_nxproxy, vm
+from farm import installed_tree, wait_until
+from l7rscript import Server, basic, false_nxproxy, vm
 
 TREE = None
-
-
-@pytest.fixture(scope='module')
-def pki(tmp_path_factory):
-    return Pki(tmp_path_factory.mktemp('pki'))
-
-
-@pytest.fixture(scope='module')
-def screen():
-    server = XServer('640x480x24')
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -13,20 +13,8 @@ import urllib.parse
 
 import pytest
 
-from farm import XServer, installed_tree, wait_until
-from l7rscript import Pki, Server, false_nxproxy, vm
-
-
-@pytest.fixture(scope='module')
-def pki(tmp_path_factory):
-    return Pki(tmp_path_factory.mktemp('pki'))
-
-
-@pytest.fixture(scope='module')
-def screen():
-    server = XServer('640x480x24')
-    yield server
-    server.close()
+from farm import installed_tree, wait_until
+from l7rscript import Server, false_nxproxy, vm
 
 
 class Client:
@@ -145,6 +133,27 @@ def test_each_client_has_a_name_of_its_own(client, pki):
     assert len(set(desk.agents)) == 2
 
 
+def session_then(client, pki, answer, good_bye=False):
+    """Session 41 stops, in good order or by a cut, and who then asks is answered so: what the
+    client asked for, its status, what it said."""
+    over = threading.Event()
+
+    def connects(n, c, query):
+        if n == 0:
+            session(c, 41, over)
+            if good_bye:
+                c.good_bye()
+        else:
+            c.answer(answer[0], answer[1] + '\r\n')
+    desk = Desk(connects)
+    with serve(pki, desk) as server:
+        process = client.start(server.port)
+        client.told()
+        over.set()
+        _, err = process.communicate(timeout=15)
+    return desk.resumes(), process.returncode, err
+
+
 @pytest.mark.parametrize('answer,status,line', [
     ((409, 'Your session was taken over by another connection'), 11,
      'qvdclient: your session was taken over by another connection; connect again to take it back'),
@@ -153,22 +162,9 @@ def test_each_client_has_a_name_of_its_own(client, pki):
     ((410, 'The session has ended: closed by the desktop'), 0, None),
     ((503, 'Server is restarting'), 0, None)])
 def test_an_end_in_good_order_is_only_asked_about(client, pki, answer, status, line):
-    ended = threading.Event()
-
-    def connects(n, c, query):
-        if n == 0:
-            session(c, 41, ended)
-            c.good_bye()
-        else:
-            c.answer(answer[0], answer[1] + '\r\n')
-    desk = Desk(connects)
-    with serve(pki, desk) as server:
-        process = client.start(server.port)
-        client.told()
-        ended.set()
-        _, err = process.communicate(timeout=15)
-    assert process.returncode == status, err
-    assert desk.resumes() == [(None, None), (None, '41')]
+    resumes, code, err = session_then(client, pki, answer, good_bye=True)
+    assert code == status, err
+    assert resumes == [(None, None), (None, '41')]
     assert err.splitlines() == ([line] if line else [])
 
 
@@ -181,21 +177,9 @@ def test_an_end_in_good_order_is_only_asked_about(client, pki, answer, status, l
      'qvdclient: refused: The virtual machine is under maintenance (403)'),
     ((401, 'no'), 3, None)])
 def test_a_cut_line_is_not_made_again_against_the_server_s_word(client, pki, answer, status, last):
-    cut = threading.Event()
-
-    def connects(n, c, query):
-        if n == 0:
-            session(c, 41, cut)
-        else:
-            c.answer(answer[0], answer[1] + '\r\n')
-    desk = Desk(connects)
-    with serve(pki, desk) as server:
-        process = client.start(server.port)
-        client.told()
-        cut.set()
-        _, err = process.communicate(timeout=15)
-    assert process.returncode == status, err
-    assert desk.resumes() == [(None, None), ('41', None)]
+    resumes, code, err = session_then(client, pki, answer)
+    assert code == status, err
+    assert resumes == [(None, None), ('41', None)]
     if last:
         assert err.splitlines()[-1] == last
 

@@ -315,6 +315,14 @@ class XServer:
         self.connection.sync()
 
 
+@pytest.fixture(scope='module')
+def screen():
+    """A small one for a whole file."""
+    server = XServer('640x480x24')
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def xserver():
     server = XServer()

@@ -10,6 +10,8 @@ import ssl
 import subprocess
 import threading
 
+import pytest
+
 
 def run_openssl(*args, cwd):
     subprocess.run(['openssl', *args], cwd=cwd, check=True, stdout=subprocess.DEVNULL,
@@ -218,3 +220,8 @@ def false_nxproxy(folder, fail=''):
         f.write(FALSE_NXPROXY % {'fail': fail, 'out': out})
     os.chmod(program, 0o755)
     return program, out
+
+
+@pytest.fixture(name='pki', scope='module')
+def pki_fixture(tmp_path_factory):
+    return Pki(tmp_path_factory.mktemp('pki'))
