@@ -322,9 +322,20 @@ def test_a_switch_that_finds_an_order_to_leave(farm, node, vm, rows):
         "SET qvd.notify = 'store'; UPDATE vm_runtimes SET user_cmd = 'abort' "
         f'WHERE vm_id = {vm.id}'))
     gate.open.set()
-    refused(connect(farm, vm)[1], 'another session has it, or it was disconnected')
+    refused(connect(farm, vm)[1], 'disconnected by an administrator')
+    del vm.answers['x_start']
+    rows.wait('switch abort')
+
+
+def test_a_switch_that_finds_a_stopped_vm(farm, node, vm, rows):
+    vm.answers['x_start'] = gate = Gate(first=lambda: node.psql(
+        "SET qvd.notify = 'store'; UPDATE vm_runtimes SET vm_state = 'stopping_1' "
+        f'WHERE vm_id = {vm.id}'))
+    gate.open.set()
+    refused(connect(farm, vm)[1], 'the virtual machine has stopped')
     del vm.answers['x_start']
     rows.wait('switch refused')
+    vm.set_running()
 
 
 def test_a_session_that_carried_nothing(farm, vm, rows):
@@ -350,7 +361,7 @@ def test_a_session_that_is_cut(farm, node, vm, rows, used):
 def test_a_worker_that_does_not_cut(farm, node, vm, hold, rows):
     client, answer = connect(farm, vm)
     assert first_nx_bytes(client.wire, answer.result()) == NX_SERVER
-    with hold.cut(client):
+    with hold.cut(client.wire.socket.getsockname()[1]):
         node.psql(f"UPDATE vm_runtimes SET user_cmd = 'abort' WHERE vm_id = {vm.id}")
         rows.entered('cut')
         vm.set_stopped()

@@ -3,6 +3,11 @@
 clients that exist from each other (l7r-protocol 4.1, 11)."""
 
 import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -10,14 +15,16 @@ import pytest
 from fakenode import NX_SERVER
 from farm import wait_until
 from later import Later
+import oldclients
 from oldclients import CClient, PerlClient, QtClient, first_nx_bytes
-from steps import Held, Holds, Rows, from_port, owners, port_of_another_worker
+from steps import (Held, Holds, Rows, from_port, owners, port_of_another_worker,
+                   wait_for_locks)
 
 CLIENTS = {'perl': PerlClient, 'qt': QtClient, 'c': CClient}
 SERVICES = ('l7r', 'api')
 FARM = {'services': False,
         'settings': {'log.level': 'DEBUG', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000',
-                     'l7r.limit.connections.per_source': '1000'}}
+                     'l7r.limit.connections.per_source': '1000', 'l7r.relay.half_close': '200ms'}}
 
 
 @pytest.fixture(name='hold')
@@ -41,6 +48,10 @@ class Former:
         self.answer = None
         self.vm = vm
 
+    @property
+    def port(self):
+        return self.client.wire.socket.getsockname()[1]
+
     def begin(self):
         self.answer = Later(lambda: self.client.connect(self.vm.id))
 
@@ -57,6 +68,71 @@ class Former:
         answer = self.answer.result()
         assert answer.status == 503, answer.status
         assert text in answer.body.decode(), answer.body
+
+
+# What a client does that is killed: its memory, sockets and all.
+PROCESS = """
+import json, signal, sys
+sys.path.insert(0, sys.argv[1])
+from oldclients import NX_HELLO, PerlClient
+what = json.load(sys.stdin)
+client = PerlClient((what['address'], what['port']), what['login'], what['password'])
+print(client.wire.socket.getsockname()[1], flush=True)
+answer = client.connect(what['vm'])
+client.wire.send(NX_HELLO)
+print(answer.status, client.wire.record().decode(), flush=True)
+signal.pause()
+"""
+
+
+class Process:
+    """The same with a client that is a process of its own, to be killed."""
+
+    def __init__(self, farm, vm):
+        self.what = {'address': farm.address, 'port': farm.l7r_port, 'vm': vm.id,
+                     'login': vm.login, 'password': vm.password}
+        self.process = self.port = None
+
+    def begin(self):
+        # pylint: disable=consider-using-with
+        self.process = subprocess.Popen(
+            [sys.executable, '-c', PROCESS, os.path.dirname(oldclients.__file__)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdin.write(json.dumps(self.what))
+        self.process.stdin.close()
+        self.port = int(self.process.stdout.readline())
+
+    def connect(self):
+        self.begin()
+        assert self.process.stdout.readline() == f'101 {NX_SERVER.decode()}\n'
+
+    def kill(self):
+        self.process.kill()
+        assert self.process.wait(10) == -signal.SIGKILL
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def late(step, farm, hold, vm, former):
+    """As held_in(), where a statement, a worker or the agent is waited for; the client stays."""
+    rows = Rows(farm)
+    if step in ('cut', 'close'):
+        former.connect()
+    with {'cut': lambda: hold.cut(former.port), 'close': lambda: hold.ending(vm),
+          'claim': lambda: hold.claim(vm), 'switch': lambda: hold.switch(vm),
+          'reset': lambda: hold.reset(vm)}[step]() as held:
+        if step == 'cut':
+            disconnect_by_hand(vm)
+        elif step == 'close':
+            vm.streams[-1].shutdown(2)
+        else:
+            former.begin()
+        rows.entered(step)
+        if step == 'reset':
+            held.reopen()
+        elif step != 'cut':
+            wait_for_locks(vm.node, 1)
+        yield held
 
 
 def disconnect_by_hand(vm):
@@ -83,7 +159,7 @@ def held_in(step, farm, hold, vm, name):
             former.connect()
             if step == 'cut':
                 port = port_beside(farm, former.client)
-                held = stack.enter_context(hold.cut(former.client))
+                held = stack.enter_context(hold.cut(former.port))
                 disconnect_by_hand(vm)
             else:
                 held = stack.enter_context(getattr(hold, step.replace('close', 'claim'))(vm))
@@ -165,3 +241,128 @@ def test_disconnect(farm, vm, hold, step):
         former.ends('disconnected by an administrator')
         assert time.monotonic() - began < 1 or step == 'ask'
     former.client.wire.close()
+
+
+def last_end(vm):
+    return vm.node.psql(f'SELECT end_reason FROM sessions WHERE vm_id = {vm.id} ORDER BY id DESC '
+                        'LIMIT 1')[0][0]
+
+
+def is_free(vm):
+    return vm.row()['user_state'] == 'disconnected'
+
+
+BY_HAND = 'disconnected by an administrator'
+
+
+@pytest.mark.parametrize('step', ['claim', 'switch'])
+def test_disconnect_right_behind_a_statement(farm, node, vm, hold, step):
+    """The order waits for the same row, so that it is the first that comes after the statement."""
+    former = Former(farm, vm, 'perl')
+    with late(step, farm, hold, vm, former) as held:
+        order = Later(lambda: farm.qa('vm', 'disconnect', '-f', f'id={vm.id}'))
+        wait_for_locks(node, 2)
+        held.release()
+        order.result()
+        wait_until(lambda: is_free(vm), 1, 'the VM to be free')
+        if step == 'claim':
+            former.ends(BY_HAND)
+        else:   # it was connected for a moment
+            assert former.answer.result().status == 101
+            assert former.client.wire.record() == b''
+        assert last_end(vm) == BY_HAND
+    former.client.wire.close()
+
+
+def test_disconnect_right_before_the_switch(farm, node, vm, hold):
+    """Written by who holds the row: the switch finds it."""
+    former = Former(farm, vm, 'c')
+    with late('switch', farm, hold, vm, former) as held:
+        held.undo.pop()(f"SET qvd.notify = 'store'; UPDATE vm_runtimes SET user_cmd = 'abort' "
+                        f'WHERE vm_id = {vm.id}')
+        wait_until(lambda: is_free(vm), 1, 'the VM to be free')
+        former.ends(BY_HAND)
+        assert last_end(vm) == BY_HAND
+        assert len(vm.called('x_reset')) > 0, 'a dial that was not used'
+    former.client.wire.close()
+
+
+def test_disconnect_of_a_start_right_behind_the_claim(farm, node, vm, hold):
+    """The VM is stopped: nothing else would look at its row for a long time."""
+    vm.set_stopped()
+    former = Former(farm, vm, 'qt')
+    with late('claim', farm, hold, vm, former) as held:
+        order = Later(lambda: farm.qa('vm', 'disconnect', '-f', f'id={vm.id}'))
+        wait_for_locks(node, 2)
+        held.release()
+        order.result()
+        former.ends(BY_HAND)
+        assert is_free(vm)
+    former.client.wire.close()
+
+
+@pytest.mark.parametrize('step, reason', [
+    ('cut', BY_HAND), ('close', 'closed by the desktop'),
+    ('reset', 'the desktop does not take the connection')])
+def test_disconnect_of_what_ends_already(farm, vm, hold, step, reason):
+    """It is taken, changes nothing, and the VM is free as soon as what is waited for comes."""
+    rows, former = Rows(farm), Former(farm, vm, 'qt')
+    with late(step, farm, hold, vm, former) as held:
+        farm.qa('vm', 'disconnect', '-f', f'id={vm.id}')
+        if step != 'cut':   # ordered already
+            rows.wait(f'{step} abort')
+        held.release()
+        wait_until(lambda: is_free(vm), 1, 'the VM to be free')
+        assert last_end(vm) == reason
+    assert farm.qa('vm', 'disconnect', '-f', f'id={vm.id}', check=False).returncode != 0
+    former.client.wire.close()
+
+
+def test_disconnect_while_a_claim_is_given_up(farm, node, vm, hold):
+    former = Former(farm, vm, 'perl')
+    rows = Rows(farm)
+    with late('claim', farm, hold, vm, former) as held:
+        former.client.wire.socket.shutdown(2)
+        rows.entered('unclaim')
+        order = Later(lambda: farm.qa('vm', 'disconnect', '-f', f'id={vm.id}', check=False))
+        wait_for_locks(node, 2)
+        held.release()
+        order.result()
+        wait_until(lambda: is_free(vm), 1, 'the VM to be free')
+        assert last_end(vm) == 'the client has gone'
+
+
+def test_who_takes_over_and_goes_at_once_changes_nothing(farm, vm, hold):
+    former, newcomer, rows = Former(farm, vm, 'perl'), Former(farm, vm, 'qt'), Rows(farm)
+    former.connect()
+    session = vm.row()['session_id']
+    with late('claim', farm, hold, vm, newcomer) as held:
+        newcomer.client.wire.socket.shutdown(2)
+        rows.entered('unclaim')
+        held.release()
+        rows.wait('unclaim hold')
+        wait_until(lambda: vm.row()['session_id'] == session, 5, 'the VM to be in the former one')
+    assert vm.row()['user_state'] == 'connected'
+    former.client.wire.send(b'still mine')
+    assert former.client.wire.record() == b'still mine'
+    former.client.wire.close()
+
+
+@pytest.mark.parametrize('step, reason', [
+    ('claim', 'the client has gone'), ('switch', 'the client has gone'), ('cut', BY_HAND),
+    ('close', 'closed by the desktop'), ('reset', 'the desktop does not take the connection')])
+def test_kill_of_the_client(farm, vm, hold, step, reason):
+    vm.calls.clear()
+    former, rows = Process(farm, vm), Rows(farm)
+    with late(step, farm, hold, vm, former) as held:
+        former.kill()
+        if step in ('claim', 'switch'):
+            rows.wait(f'{step} abort')
+        held.release()
+        wait_until(lambda: is_free(vm), 2, 'the VM to be free')
+        assert last_end(vm) == reason
+        if step == 'switch':
+            assert len(vm.called('x_reset')) > 0, 'a dial that was not used'
+    newcomer = Former(farm, vm, 'c')
+    newcomer.connect()
+    newcomer.client.wire.close()

@@ -84,6 +84,13 @@ def row_of(vm):
     return f'SELECT FROM vm_runtimes WHERE vm_id = {vm.id} FOR UPDATE'
 
 
+def wait_for_locks(node, count):
+    """Until so many statements wait for what somebody holds."""
+    wait_until(lambda: int(node.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'qvd' "
+                                     "AND wait_event_type = 'Lock'")[0][0]) >= count, 10,
+               f'{count} statements to wait')
+
+
 def pids(farm, name):
     """Those inside the farm."""
     return farm.run(['pgrep', '-x', name[:15]], check=False).stdout.split()
@@ -184,6 +191,11 @@ class Holds:
 
     stop = claim
 
+    def ending(self, vm):
+        """The end of its present session cannot be written, but an order to leave can."""
+        return self.locked(f'SELECT FROM sessions WHERE vm_id = {vm.id} AND ended IS NULL '
+                           'FOR UPDATE')
+
     def wait(self, vm):
         vm.set_stopped()
         return self._with(Held(vm.set_running))
@@ -210,9 +222,9 @@ class Holds:
         held.worker = worker
         return self._with(held)
 
-    def cut(self, client):
-        """The worker of that connected client sleeps."""
-        worker, = owners(self.farm, client.wire.socket.getsockname()[1])
+    def cut(self, port):
+        """The worker of the connected client at that port sleeps."""
+        worker, = owners(self.farm, port)
         self.farm.run(['kill', '-STOP', worker])
         held = Held(lambda: self.farm.run(['kill', '-CONT', worker]))
         held.worker = worker

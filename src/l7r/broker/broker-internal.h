@@ -136,7 +136,7 @@ struct session {
     bool started;            /* the VM was not running when it came */
     bool look_again;
     bool relayed; /* the worker has it */
-    bool unsure;  /* its claim may have been made */
+    bool unsure;  /* the database may have another idea of the VM when it has gone */
     char slave_key[65];
     char address[INET_ADDRSTRLEN];
     uint16_t vma_port, x_port;
@@ -238,6 +238,7 @@ enum session_event step_close(struct session *s);
 
 /* What a look means to the steps that wait for it. */
 enum session_event step_wait_looked(struct session *s, const struct store_look *look);
+enum session_event step_switch_looked(struct session *s, const struct store_look *look);
 /* Chooses a node and orders the start. */
 void step_wait_order(struct session *s);
 /* Builds the body of x_start from what the look found. */

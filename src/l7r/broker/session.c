@@ -379,7 +379,6 @@ static enum session_event step_gone(struct session *s)
 
     if (c && c->session == s)
         c->session = NULL;
-    /* Its claim may have been made without our hearing of it. */
     if (s->unsure)
         reconcile_now(s->broker);
     ev_defer(s->broker->loop, &s->reap);

@@ -105,6 +105,8 @@ static enum session_event claimed(struct session *s, const struct store_claim *c
     s->former_instance = c->former_instance;
     s->ordered = c->ordered;
     s->started = c->vm_state != VM_RUNNING;
+    /* It took the VM from a session that nobody has told: that one gets it back. */
+    s->unsure = s->former && s->step == SESSION_UNCLAIM;
     if (session_register(s) < 0)
         log_error("out of memory: session %llu hears no notifications", (unsigned long long)s->id);
     if (c->ordered)

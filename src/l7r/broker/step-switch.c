@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* SWITCH: connecting becomes connected, unless the VM was taken over or is to be left. */
+/* SWITCH: connecting becomes connected, unless the VM was taken over, is to be left or has stopped:
+ * then the row tells which, as whether the client may come back by itself depends on it. */
 #include "l7r/broker/broker-internal.h"
 
 static void answered(void *arg, bool failed, bool taken)
@@ -13,8 +14,16 @@ static void answered(void *arg, bool failed, bool taken)
     } else if (failed) {
         session_event(s, session_unavailable(s, "the database does not answer"));
     } else {
-        session_event(s, session_unavailable(s, "another session has it, or it was disconnected"));
+        session_look(s); /* tells why */
     }
+}
+
+enum session_event step_switch_looked(struct session *s, const struct store_look *look)
+{
+    if (s->call || s->look)
+        return SESSION_EV_NONE; /* its own answer comes first, or a look that is newer */
+    return session_unavailable(s, look->vm_state == VM_RUNNING ? "it was changed meanwhile"
+                                                               : "the virtual machine has stopped");
 }
 
 enum session_event step_switch(struct session *s)

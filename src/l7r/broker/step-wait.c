@@ -77,8 +77,8 @@ enum session_event step_wait(struct session *s)
         session_progress(s, "Starting virtual machine");
     else if (s->started)
         session_progress(s, "Waiting for VM to reach state running");
-    /* Ordered a moment ago: what comes of it is told. */
-    if (!s->ordered || s->former)
-        session_look(s);
+    /* Also when it was ordered a moment ago: what was told before the claim's answer came found
+     * nobody to tell. */
+    session_look(s);
     return SESSION_EV_NONE;
 }

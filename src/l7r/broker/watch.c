@@ -39,6 +39,8 @@ void session_looked(void *arg, const struct store_look *look)
         session_event(s, SESSION_EV_DONE);
     else if (s->step == SESSION_WAIT)
         session_event(s, step_wait_looked(s, look));
+    else if (s->step == SESSION_SWITCH)
+        session_event(s, step_switch_looked(s, look));
     else if (s->step == SESSION_CONNECTED && look->vm_state == VM_STOPPED)
         session_abort(s, "the virtual machine has stopped");
 }
