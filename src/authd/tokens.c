@@ -33,6 +33,7 @@ static void on_used(void *arg, enum db_status status, const struct store_token_u
                                 .login = use->login,
                                 .params = use->params,
                                 .token_vm_id = (uint64_t)use->vm_id,
+                                .token_until = use->until,
                                 .asks = job_asks(j, use->tenant_id)};
     authd_answer_user(j->authd, &u);
     job_free(j);
@@ -102,6 +103,11 @@ static void on_made(void *arg, enum db_status status, int64_t params_id)
         job_answer(j, status == DB_CONSTRAINT ? AUTH_DENIED : AUTH_UNAVAILABLE);
         return;
     }
+    if (!params_id) {
+        log_info("a token was not made: its user has l7r.auth.token.max of them");
+        job_answer(j, AUTH_BUSY);
+        return;
+    }
     const struct auth_token t = {.id = j->id,
                                  .status = AUTH_OK,
                                  .auth_params_id = (uint64_t)params_id,
@@ -127,10 +133,13 @@ int on_make_token(void *owner, const void *msg, int *fd)
         return 0;
     }
     token_hash(j->token, hash);
-    const struct store_token_new t = {.hash = m->store_only ? NULL : hash,
+    /* Parameters alone are kept by a token that nobody is told, so that they too have an end. */
+    const struct store_token_new t = {.hash = hash,
                                       .user_id = (int64_t)m->user_id,
                                       .vm_id = (int64_t)m->vm_id,
                                       .ttl = m->ttl,
+                                      .until = m->until,
+                                      .max = (unsigned)conf_int(d->conf, "l7r.auth.token.max"),
                                       .multi_use = m->multi_use,
                                       .params = m->params};
     if (!store_auth_token_new(d->db, &t, on_made, j))

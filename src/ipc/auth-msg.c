@@ -40,6 +40,7 @@ static const struct ipc_field auth_user_fields[] = {
     IPC_FIELD(struct auth_user, login, IPC_STR, LOGIN_MAX),
     IPC_FIELD(struct auth_user, params, IPC_STR, PARAMS_MAX),
     IPC_FIELD(struct auth_user, token_vm_id, IPC_U64, INT64_MAX),
+    IPC_FIELD(struct auth_user, token_until, IPC_I64, 0),
     IPC_FIELD(struct auth_user, asks, IPC_BOOL, 0),
 };
 static const struct ipc_field auth_ask_fields[] = {
@@ -66,6 +67,7 @@ static const struct ipc_field auth_make_token_fields[] = {
     IPC_FIELD(struct auth_make_token, user_id, IPC_U64, INT64_MAX),
     IPC_FIELD(struct auth_make_token, vm_id, IPC_U64, INT64_MAX),
     IPC_FIELD(struct auth_make_token, ttl, IPC_U32, 0),
+    IPC_FIELD(struct auth_make_token, until, IPC_I64, 0),
     IPC_FIELD(struct auth_make_token, multi_use, IPC_BOOL, 0),
     IPC_FIELD(struct auth_make_token, store_only, IPC_BOOL, 0),
     IPC_FIELD(struct auth_make_token, params, IPC_STR, PARAMS_MAX),

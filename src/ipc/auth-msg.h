@@ -40,7 +40,8 @@ struct auth_verify_token {
     struct ipc_bytes env;
 };
 /* Who he is. params: JSON object of the plugins' parameters for the VMA (may be "{}"). token_vm_id:
- * the VM that the token is bound to, 0: any of his. */
+ * the VM that the token is bound to, 0: any of his. token_until: how long it is good, in ms of the
+ * database's clock, for auth_make_token; 0: no token of ours. */
 struct auth_user {
     uint64_t id;
     uint32_t status; /* enum auth_status */
@@ -49,6 +50,7 @@ struct auth_user {
     const char *login; /* as stored, without tenant */
     const char *params;
     uint64_t token_vm_id;
+    int64_t token_until;
     bool asks; /* his plugins want to be asked at each request (auth_ask) */
 };
 /* A request of one who is known: what do his plugins say? */
@@ -79,13 +81,15 @@ struct auth_asked {
     const char *params;
 };
 #define AUTH_ASKED_VMS_MAX 500
-/* Makes a token: ttl in seconds; vm_id 0: for any VM of the user. store_only: keeps params in
- * user_auth_parameters and makes no token (authenticate_user?store_auth=1). */
+/* Makes a token: ttl in seconds, but no longer than until (0: no such limit; a token that makes
+ * another gives its own); vm_id 0: for any VM of the user. store_only: keeps params in
+ * user_auth_parameters for so long and tells no token (authenticate_user?store_auth=1). */
 struct auth_make_token {
     uint64_t id;
     uint64_t user_id;
     uint64_t vm_id;
     uint32_t ttl;
+    int64_t until;
     bool multi_use;
     bool store_only;
     const char *params;

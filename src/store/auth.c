@@ -91,7 +91,8 @@ static void on_token_use(void *arg, const struct db_result *r)
                                      .tenant_id = db_int(r, 0, 1),
                                      .login = db_str(r, 0, 2),
                                      .params = db_str(r, 0, 3),
-                                     .vm_id = db_int(r, 0, 4)};
+                                     .vm_id = db_int(r, 0, 4),
+                                     .until = db_int(r, 0, 6)};
     w->fn.use(w->arg, db_status(r), &u);
 }
 
@@ -100,6 +101,7 @@ static const char token_use_sql[] =
     "WITH found AS ("
     "  SELECT k.token_hash, k.user_id, u.tenant_id, u.login, k.vm_id, k.multi_use,"
     "         coalesce(p.parameters, '{}')::text AS params, k.expiration > now() AS fresh,"
+    "         floor(extract(epoch FROM k.expiration) * 1000)::bigint AS until,"
     "         NOT u.blocked AND NOT t.blocked"
     "         AND ($2::bigint IS NULL OR k.vm_id IS NULL OR k.vm_id = $2) AS allowed"
     "    FROM user_tokens k JOIN users u ON u.id = k.user_id JOIN tenants t ON t.id = u.tenant_id"
@@ -108,7 +110,8 @@ static const char token_use_sql[] =
     " gone AS ("
     "  DELETE FROM user_tokens k USING found f WHERE k.token_hash = f.token_hash"
     "     AND (NOT f.fresh OR (f.allowed AND NOT f.multi_use)))"
-    " SELECT user_id, tenant_id, login, params, coalesce(vm_id, 0), fresh AND allowed FROM found";
+    " SELECT user_id, tenant_id, login, params, coalesce(vm_id, 0), fresh AND allowed, until"
+    "  FROM found";
 
 struct db_request *store_auth_token_use(struct db *db, const uint8_t hash[STORE_TOKEN_HASH_LEN],
                                         int64_t vm_id, store_token_use_fn *fn, void *arg)
@@ -140,17 +143,21 @@ static void on_token_new(void *arg, const struct db_result *r)
 
 /* A token is only made for a VM that the user owns, if for one. */
 static const char token_new_sql[] =
-    "WITH who AS (SELECT u.id FROM users u WHERE u.id = $2"
+    "WITH who AS (SELECT u.id, (SELECT count(*) FROM user_tokens k WHERE k.user_id = u.id"
+    "                              AND k.expiration > now()) < $8 AS room"
+    "               FROM users u WHERE u.id = $2"
+    "               AND ($7::bigint IS NULL OR to_timestamp($7 / 1000.0) > now())"
     "               AND ($3::bigint IS NULL"
     "                    OR EXISTS (SELECT FROM vms v WHERE v.id = $3 AND v.user_id = u.id))),"
     " kept AS (INSERT INTO user_auth_parameters (parameters)"
-    "          SELECT $6::jsonb FROM who"
+    "          SELECT $6::jsonb FROM who WHERE room"
     "          RETURNING id),"
     " made AS (INSERT INTO user_tokens (token_hash, user_id, vm_id, expiration, multi_use,"
     "                                   auth_params_id)"
-    "          SELECT $1, who.id, $3, now() + make_interval(secs => $4), $5,"
+    "          SELECT $1, who.id, $3,"
+    "                 least(now() + make_interval(secs => $4), to_timestamp($7 / 1000.0)), $5,"
     "                 (SELECT id FROM kept)"
-    "            FROM who WHERE $1::bytea IS NOT NULL)"
+    "            FROM who WHERE room)"
     " SELECT coalesce((SELECT id FROM kept), 0) FROM who";
 
 struct db_request *store_auth_token_new(struct db *db, const struct store_token_new *t,
@@ -161,14 +168,12 @@ struct db_request *store_auth_token_new(struct db *db, const struct store_token_
     if (!w)
         return NULL;
     w->fn.token = fn;
-    struct db_param hash = DB_NULL;
-    if (t->hash)
-        hash = DB_BYTES(t->hash, STORE_TOKEN_HASH_LEN);
     const char *params = t->params && t->params[0] ? t->params : "{}";
     struct db_request *q =
         db_query(db, token_new_sql,
-                 DB_PARAMS(hash, DB_INT(t->user_id), DB_ID(t->vm_id), DB_INT(t->ttl),
-                           DB_BOOL(t->multi_use), DB_TEXT(params)),
+                 DB_PARAMS(DB_BYTES(t->hash, STORE_TOKEN_HASH_LEN), DB_INT(t->user_id),
+                           DB_ID(t->vm_id), DB_INT(t->ttl), DB_BOOL(t->multi_use), DB_TEXT(params),
+                           DB_ID(t->until), DB_INT(t->max)),
                  0, on_token_new, w);
     if (!q)
         free(w);
@@ -178,10 +183,8 @@ struct db_request *store_auth_token_new(struct db *db, const struct store_token_
 struct db_request *store_auth_sweep(struct db *db, db_done_fn *done, void *arg)
 {
     return db_query(db,
-                    "WITH gone AS (DELETE FROM user_tokens WHERE expiration < now()"
-                    "              RETURNING auth_params_id)"
-                    " DELETE FROM user_auth_parameters p USING gone g"
-                    "  WHERE p.id = g.auth_params_id AND NOT EXISTS"
+                    "WITH gone AS (DELETE FROM user_tokens WHERE expiration < now())"
+                    " DELETE FROM user_auth_parameters p WHERE NOT EXISTS"
                     "        (SELECT FROM user_tokens k WHERE k.auth_params_id = p.id"
                     "            AND k.expiration >= now())",
                     DB_NO_PARAMS, DB_REPEAT, done, arg);

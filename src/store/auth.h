@@ -41,6 +41,7 @@ struct store_token_use {
     const char *login;
     const char *params; /* JSON object */
     int64_t vm_id;      /* that it is bound to; 0: none */
+    int64_t until;      /* it is good for so long: ms of the database's clock */
 };
 typedef void store_token_use_fn(void *arg, enum db_status status,
                                 const struct store_token_use *use);
@@ -54,15 +55,18 @@ must_check struct db_request *store_auth_token_use(struct db *db,
                                                    void *arg);
 
 struct store_token_new {
-    const uint8_t *hash; /* NULL: only keep the parameters */
+    const uint8_t *hash;
     int64_t user_id, vm_id;
-    int64_t ttl; /* seconds */
+    int64_t ttl;   /* seconds */
+    int64_t until; /* no longer than that: ms of the database's clock; 0: no limit */
+    unsigned max;  /* so many that are good may he have */
     bool multi_use;
-    const char *params; /* JSON object; NULL or "{}": none are kept for a token */
+    const char *params; /* JSON object; NULL: "{}" */
 };
-/* done: params_id 0 when none were kept. status DB_CONSTRAINT: no such user or VM of his. */
+/* params_id: where params are kept, 0: he has too many. status DB_CONSTRAINT: no such user or VM of
+ * his, or until is over. */
 typedef void store_token_new_fn(void *arg, enum db_status status, int64_t params_id);
 must_check struct db_request *store_auth_token_new(struct db *db, const struct store_token_new *t,
                                                    store_token_new_fn *fn, void *arg);
-/* Removes expired tokens and parameters that nobody can use. */
+/* Removes expired tokens, and parameters of no token. */
 must_check struct db_request *store_auth_sweep(struct db *db, db_done_fn *done, void *arg);

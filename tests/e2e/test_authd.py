@@ -173,6 +173,41 @@ def test_parameters_alone_make_no_token(farm, authd):
     assert answer['token'] == '' and answer['auth_params_id'] > 0
     assert farm.psql('SELECT parameters FROM user_auth_parameters WHERE id = '
                      f'{answer["auth_params_id"]}') == [['{"a": "b"}']]
+    # They have an end like those of a token.
+    assert farm.psql("SELECT expiration < now() + interval '61 s' FROM user_tokens WHERE "
+                     f'auth_params_id = {answer["auth_params_id"]}') == [['t']]
+
+
+def expiration(farm, token):
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    return farm.psql(f"SELECT expiration FROM user_tokens WHERE token_hash = '\\x{digest}'")[0][0]
+
+
+def test_a_token_made_with_a_token_lives_no_longer(farm, authd):
+    """And so on: the chain ends when the first one does."""
+    token = make(authd, multi_use=True, ttl=300)['token']
+    first, until = expiration(farm, token), None
+    for _ in range(5):
+        answer = use(authd, token)
+        assert until in (None, answer['token_until'])
+        until = answer['token_until']
+        token = make(authd, multi_use=True, ttl=3600, until=until)['token']
+        assert expiration(farm, token) <= first
+    gone = farm.psql('SELECT floor(extract(epoch FROM now()) * 1000)::bigint')[0][0]
+    assert authd.ask('make_token', user_id=100, ttl=60, until=int(gone))['status'] == DENIED
+
+
+def test_a_user_has_so_many_tokens(farm, authd):
+    farm.psql("DELETE FROM user_tokens; INSERT INTO user_tokens (token_hash, user_id, expiration) "
+              "SELECT sha256(n::text::bytea), 100, now() + interval '1 h' FROM "
+              'generate_series(1, 999) n')
+    ask = {'user_id': 100, 'ttl': 60}
+    assert [authd.ask('make_token', **ask)['status'] for _ in range(2)] == [OK, BUSY]
+    assert farm.psql('SELECT count(*) FROM user_tokens') == [['1000']]
+    assert authd.ask('make_token', user_id=101, ttl=60)['status'] == OK
+    farm.psql("UPDATE user_tokens SET expiration = now() WHERE user_id = 100")
+    assert authd.ask('make_token', **ask)['status'] == OK
+    farm.psql('DELETE FROM user_tokens')
 
 
 def test_guessing_an_account_slows_down_and_others_go_on(authd):

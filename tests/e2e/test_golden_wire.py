@@ -375,6 +375,26 @@ def test_a_token_that_was_made_works_until_it_expires(farm, node, world):
     node.psql("DELETE FROM configs WHERE key = 'l7r.auth.token.expiration'")
 
 
+def test_a_token_makes_none_that_lives_longer(farm, node, world):
+    """On a connection that knows it, and after its end none at all."""
+    auth = world.authorization('token')
+    wire = Wire((farm.address, farm.l7r_port))
+    digest = hashlib.sha256(base64.b64decode(auth.split(' ')[1])).hexdigest()
+    node.psql("UPDATE user_tokens SET expiration = now() + interval '2 s' "
+              f"WHERE token_hash = '\\x{digest}'")
+
+    def make():
+        wire.send(request('/qvd/create_auth_token', [('Authorization', auth)]))
+        return Answer(wire)
+    made = base64.b64decode(make().json()['auth_token'])
+    first, second = (node.psql(f"SELECT expiration FROM user_tokens WHERE token_hash = '\\x{d}'")
+                     for d in (digest, hashlib.sha256(made).hexdigest()))
+    assert second <= first
+    wait_until(lambda: make().status == 401, 5, 'the end of the first')
+    wire.close()
+    node.psql("UPDATE user_tokens SET expiration = now() + interval '1 h'")
+
+
 def test_a_token_of_one_vm_makes_none_for_others(farm, node, world):
     node.psql('UPDATE user_tokens SET expiration = now() + interval \'1 h\'')
     wire = Wire((farm.address, farm.l7r_port))

@@ -73,7 +73,8 @@ struct conn {
     uint64_t user_id;
     int64_t tenant_id;
     uint64_t token_vm_id;
-    bool asks; /* his plugins want to be asked at each request */
+    int64_t token_until; /* as authd tells it; 0: no token of ours */
+    bool asks;           /* his plugins want to be asked at each request */
     char *login;
     char *params; /* JSON */
 };
@@ -119,6 +120,7 @@ struct session {
 
     /* The user. */
     uint64_t user_id, token_vm_id;
+    int64_t token_until;
     int64_t tenant_id;
     char *user_login, *user_params; /* JSON of the plugins */
     bool asks;                      /* they want to be asked */

@@ -59,6 +59,7 @@ static void remember(struct session *s, const struct auth_user *u, const uint8_t
     c->user_id = u->user_id;
     c->tenant_id = u->tenant_id;
     c->token_vm_id = u->token_vm_id;
+    c->token_until = u->token_until;
     memcpy(c->digest, digest, sizeof c->digest);
     c->known = c->params && c->login;
 }
@@ -69,6 +70,7 @@ static enum session_event take_user(struct session *s, const struct auth_user *u
 
     s->user_id = u->user_id;
     s->token_vm_id = u->token_vm_id;
+    s->token_until = u->token_until;
     s->tenant_id = u->tenant_id;
     s->asks = u->asks;
     s->user_params = strdup(u->params);
@@ -118,6 +120,7 @@ static bool remembered(struct session *s)
         return false;
     s->user_id = c->user_id;
     s->token_vm_id = c->token_vm_id;
+    s->token_until = c->token_until;
     s->tenant_id = c->tenant_id;
     s->asks = c->asks;
     s->user_params = strdup(c->params);
