@@ -32,7 +32,23 @@ enum value_type {
     VALUE_PORT,
     VALUE_SECONDS,
     VALUE_GEOMETRY,
+    VALUE_LINK,
+    VALUE_KEYBOARD,
+    VALUE_ZONE,
     VALUE_FINGERPRINT
+};
+
+/* What is taken, in words. */
+static const char *const allowed[] = {
+    [VALUE_TEXT] = "no control characters",
+    [VALUE_FLAG] = "0 or 1",
+    [VALUE_PORT] = "a number from 1 to 65535",
+    [VALUE_SECONDS] = "seconds, from 0 to 86400",
+    [VALUE_GEOMETRY] = "WIDTHxHEIGHT as 1024x768, each at least 64",
+    [VALUE_LINK] = "modem, isdn, adsl, wan, lan, local or a rate as 56k, 1m, 100m",
+    [VALUE_KEYBOARD] = "MODEL/LAYOUT as pc105/es",
+    [VALUE_ZONE] = "a name as Europe/Madrid",
+    [VALUE_FINGERPRINT] = "the 64 hexadecimal digits of a SHA-256",
 };
 
 /* A setting is a row. */
@@ -49,7 +65,9 @@ static const struct {
     [QVDCLIENT_GEOMETRY] = {"1024x768", VALUE_GEOMETRY   },
     [QVDCLIENT_FULLSCREEN] = {"0",        VALUE_FLAG       },
     [QVDCLIENT_RECONNECT] = {"120",      VALUE_SECONDS    },
-    [QVDCLIENT_LINK] = {"local",    VALUE_TEXT       },
+    [QVDCLIENT_LINK] = {"local",    VALUE_LINK       },
+    [QVDCLIENT_KEYBOARD] = {NULL,       VALUE_KEYBOARD   },
+    [QVDCLIENT_TIMEZONE] = {NULL,       VALUE_ZONE       },
     [QVDCLIENT_NXPROXY] = {"nxproxy",  VALUE_TEXT       },
 };
 
@@ -63,6 +81,16 @@ const char *client_option(const struct qvdclient *c, enum qvdclient_option o)
 bool client_flag(const struct qvdclient *c, enum qvdclient_option o)
 {
     return strcmp(client_option(c, o), "1") == 0;
+}
+
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+/* Words, and a "/" between: nothing that could be more than one. */
+static bool is_path_of_words(const char *value, const char *chars)
+{
+    size_t n = strspn(value, chars);
+
+    return n <= 128 && value[n] == '\0';
 }
 
 static bool value_ok(enum value_type type, const char *value)
@@ -83,12 +111,23 @@ static bool value_ok(enum value_type type, const char *value)
         return str_to_i64(value, 0, 86400, &number) == 0;
     case VALUE_GEOMETRY:
         return sscanf(value, "%5ux%5u%c", &w, &h, &rest) == 2 && w >= 64 && h >= 64;
+    case VALUE_LINK:
+        return !*value || wire_l7r_link(value);
+    case VALUE_KEYBOARD:
+        return is_path_of_words(value, LETTERS "_+.%-/");
+    case VALUE_ZONE:
+        return is_path_of_words(value, LETTERS "_+-/");
     case VALUE_FINGERPRINT:
         return client_fingerprint_equal(value, value);
     case VALUE_TEXT:
         break;
     }
     return true;
+}
+
+const char *qvdclient_allowed(enum qvdclient_option option)
+{
+    return option >= 0 && option < QVDCLIENT_OPTION_MAX ? allowed[option_table[option].type] : NULL;
 }
 
 int qvdclient_set(struct qvdclient *c, enum qvdclient_option option, const char *value)

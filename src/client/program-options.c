@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* Where qvdclient's settings come from: client.conf (program-conf.c), environment, options. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,10 +100,13 @@ static must_check int set(struct program *p, const struct row *row, const char *
 
     if (row->option == QVDCLIENT_USE_SSL)
         p->plain = strcmp(value, "0") == 0;
+    if (row->option == QVDCLIENT_TOKEN)
+        p->token = *value;
     if (r == -EINVAL && row->option == QVDCLIENT_PASSWORD)
         fprintf(stderr, "qvdclient: %s: control characters in the password\n", where);
     else if (r == -EINVAL)
-        fprintf(stderr, "qvdclient: %s: %s cannot be %s\n", where, row->name, value);
+        fprintf(stderr, "qvdclient: %s = %s: %s expected\n", where, value,
+                qvdclient_allowed(row->option));
     else if (r < 0)
         fprintf(stderr, "qvdclient: %s\n", strerror(-r));
     return r;
@@ -119,7 +123,8 @@ static must_check int set_password_from(struct program *p, const struct row *row
         line[strcspn(line, "\r\n")] = '\0';
         r = set(p, row, line, path);
     } else {
-        fprintf(stderr, "qvdclient: %s: no password can be read\n", path);
+        fprintf(stderr, "qvdclient: %s: no password can be read: %s\n", path,
+                !f || ferror(f) ? strerror(errno) : "it is empty");
     }
     explicit_bzero(line, sizeof line);
     if (f && f != stdin)

@@ -222,13 +222,18 @@ static void on_reconnecting(void *arg, const char *why, unsigned attempt, unsign
 }
 
 /* What the person can do about it, behind what went wrong. */
-static const char *mend_of(enum qvdclient_result result)
+static const char *mend_of(const struct program *p, enum qvdclient_result result)
 {
     switch (result) {
+    case QVDCLIENT_USAGE:
+        return "; qvdclient --help tells the options";
     case QVDCLIENT_UNREACHABLE:
-        return "; check host and port, or let qvdclient --check look";
+        return p->plain ? "; most servers speak TLS: leave --no-ssl (client.use_ssl = 0) out"
+                        : "; check host and port, or let qvdclient --check look";
     case QVDCLIENT_LOGIN:
-        return "; check both (with several tenants: user@tenant), or ask your administrator";
+        return p->token
+                   ? "; ask for a new one"
+                   : "; check both (with several tenants: user@tenant), or ask your administrator";
     case QVDCLIENT_SESSION:
         return "; your desktop goes on: connect again";
     case QVDCLIENT_TAKEN:
@@ -249,7 +254,7 @@ static void on_ended(void *arg, enum qvdclient_result result, const char *text)
     /* An end of the server's that the person did not make himself is told too. */
     else if (result != QVDCLIENT_OK || (strncmp(text, ENDED ":", strlen(ENDED ":")) == 0 &&
                                         strcmp(text, ENDED ": closed by the desktop") != 0))
-        say(p, "%s%s", text, mend_of(result));
+        say(p, "%s%s", text, mend_of(p, result));
     log_debug("%s", text);
     qvdclient_loop_stop(p->loop, status);
 }

@@ -15,6 +15,7 @@ struct program {
     bool list, json, first, debug, check;
     bool steps; /* are told as they begin */
     bool plain; /* without TLS */
+    bool token; /* instead of user and password */
     bool logs;  /* to a file: what the person reads goes there too */
     enum qvdclient_step next_step;
     int fault; /* of the certificate, the first that nobody has accepted */

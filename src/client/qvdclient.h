@@ -181,6 +181,8 @@ QVDCLIENT_API void qvdclient_free(struct qvdclient *c);
 /* value NULL: unset. Copied. 0; -EINVAL: not such a value; -ENOMEM. Not between start and ended. */
 QVDCLIENT_API int qvdclient_set(struct qvdclient *c, enum qvdclient_option option,
                                 const char *value);
+/* What an option takes, in words: "a number from 1 to 65535"; NULL for the unknown. */
+QVDCLIENT_API const char *qvdclient_allowed(enum qvdclient_option option);
 /* A variable that the server's authentication is told (it decides what it makes of it), with every
  * request. value NULL: not any more. Copied. 0; -EINVAL: no such name (letters, digits, _; at most
  * 64) or value (at most 1024 bytes); -ENOSPC: more than 32; -ENOMEM. Not between start and ended.

@@ -294,7 +294,11 @@ static void refused(struct qvdclient *c, int status, const char *body)
     for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
         if (refusals[i].status != status)
             continue;
-        if (status == 409 || status == 410)
+        if (status == 401 && *client_option(c, QVDCLIENT_TOKEN))
+            client_end(c, QVDCLIENT_LOGIN,
+                       "login refused: the token is unknown, used or out of date, or its user is "
+                       "blocked (401)");
+        else if (status == 409 || status == 410)
             client_end(c, refusals[i].result, "%s",
                        status == 410 && line[0] ? line : refusals[i].text);
         else if (refusals[i].server_text && line[0])

@@ -33,6 +33,10 @@ const char *tls_error_text(char *dst, size_t size)
     unsigned long e = ERR_get_error();
     const char *reason = e ? ERR_reason_error_string(e) : "end of connection";
 
+    if (ERR_SYSTEM_ERROR(e)) /* a file's, mostly */
+        reason = strerror(ERR_GET_REASON(e));
+    else if (ERR_GET_LIB(e) == ERR_LIB_PEM && ERR_GET_REASON(e) == PEM_R_NO_START_LINE)
+        reason = "not in PEM form";
     ERR_clear_error();
     if (str_copy(dst, size, reason ? reason : "unknown error") < 0)
         return "error";

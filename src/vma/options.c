@@ -3,9 +3,9 @@
 #include "vma/options.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "base/str.h"
+#include "wire/l7r.h"
 
 #define WORD_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.%-"
 
@@ -77,42 +77,14 @@ static must_check int put_extra(struct writer *w, const char *text)
     return r;
 }
 
-const char *options_link(const char *link)
-{
-    static const char *const words[] = {"modem", "isdn", "adsl", "wan", "lan", "local"};
-    static const uint64_t up_to[] = {56000, 128000, 640000, 34000000, UINT64_MAX};
-    char text[16], *unit;
-    uint64_t rate, factor = 1;
-
-    for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-        if (strcasecmp(link, words[i]) == 0)
-            return words[i];
-    if (str_copy(text, sizeof text, link) < 0)
-        return NULL;
-    unit = text + strspn(text, "0123456789");
-    if (strcasecmp(unit, "k") == 0)
-        factor = 1000;
-    else if (strcasecmp(unit, "m") == 0)
-        factor = 1000000;
-    else if (*unit)
-        return NULL;
-    *unit = '\0';
-    if (str_to_u64(text, UINT64_MAX / factor, &rate) < 0 || rate == 0)
-        return NULL;
-    for (size_t i = 0; i < ARRAY_SIZE(up_to); i++)
-        if (rate * factor <= up_to[i])
-            return words[i];
-    return NULL;
-}
-
 static must_check int put_link(struct writer *w, const char *fallback, const char *wished,
                                const char *extra)
 {
-    const char *word = options_link(wished);
+    const char *word = wire_l7r_link(wished);
 
     if (!word) {
         w->dropped(w->arg, "link", "no link and no rate");
-        word = options_link(fallback);
+        word = wire_l7r_link(fallback);
     }
     int r = word ? put(w, "link", word, "") : 0;
     /* nxagent would take JPEG for this one; here bytes cost nothing. */

@@ -16,9 +16,6 @@ must_check int options_write(const struct conf *conf, const struct wire_params *
                              unsigned display, struct buf *out, options_dropped_fn *dropped,
                              void *arg);
 
-/* The NX word for a link: modem isdn adsl wan lan local stay, a rate ("56k", "1m", "2500000": bits
- * a second) becomes the word whose speed it has. NULL: neither. */
-const char *options_link(const char *link);
 /* Sets what printing hooks are told: qvd.printing.enabled, qvd.printing.port. 0, -ENOBUFS, -ENOMEM.
  */
 must_check int options_tell_hooks(const struct conf *conf, struct wire_params *params);

@@ -49,6 +49,9 @@
 /* Whether a client may send this key to connect_to_vm (besides id): begins with qvd.client. or
  * custom. */
 bool wire_l7r_client_key(const char *name);
+/* The word for a link: modem isdn adsl wan lan local stay, a rate ("56k", "1m", "2500000": bits a
+ * second) becomes the word whose speed it has. NULL: neither. */
+const char *wire_l7r_link(const char *link);
 
 /* An item of list_of_vm and list_of_applications. */
 struct wire_vm {

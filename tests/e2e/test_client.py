@@ -268,6 +268,10 @@ def test_token(client, pki):
         status, _, _ = client.run(server, '-l', '--ca', pki.path('ca.pem'),
                                   env={'QVDBEARERTOKEN': 'tok'})
         assert status == 0 and authorization(server) == 'Bearer dG9r'
+    with tls(pki, lambda c: (c.request(), c.answer(401, 'Unauthorized\r\n'))) as server:
+        status, _, err = client.run(server, '-l', '--ca', pki.path('ca.pem'), '--token', 'tok')
+        assert (status, err) == (3, 'qvdclient: login refused: the token is unknown, used or out of '
+                                    'date, or its user is blocked (401); ask for a new one\n')
 
 
 # -- certificates ----------------------------------------------------------------------------------
@@ -456,6 +460,42 @@ def test_usage(client, pki):
                  ('--config', '/nonexistent')):
         status, out, err = run(*args)
         assert status == 2 and not out and len(err.splitlines()) == 1, (args, err)
+
+
+@pytest.mark.parametrize('args, exit_status, line', [
+    ((), 2, 'no server is named; qvdclient --help tells the options'),
+    (('-h', 'localhost'), 2, 'no user is named; qvdclient --help tells the options'),
+    (('-p', '65536'), 2, '--port = 65536: a number from 1 to 65535 expected'),
+    (('-g', '10'), 2, '--geometry = 10: WIDTHxHEIGHT as 1024x768, each at least 64 expected'),
+    (('--link', 'fast'), 2, '--link = fast: modem, isdn, adsl, wan, lan, local or a rate as 56k, '
+                            '1m, 100m expected'),
+    (('--keyboard', 'pc105/es,root=/'), 2, '--keyboard = pc105/es,root=/: MODEL/LAYOUT as pc105/es '
+                                           'expected'),
+    (('--timezone', 'Europe Madrid'), 2, '--timezone = Europe Madrid: a name as Europe/Madrid '
+                                         'expected'),
+    (('--reconnect', 'x'), 2, '--reconnect = x: seconds, from 0 to 86400 expected'),
+    (('--password-file', '/nonexistent'), 2, '/nonexistent: no password can be read: No such file '
+                                             'or directory'),
+    (('--password-file', '/dev/null'), 2, '/dev/null: no password can be read: it is empty'),
+    (('--ca', '/nonexistent'), 1, '/nonexistent: No such file or directory'),
+    (('--crl', '/nonexistent'), 1, '/nonexistent: No such file or directory'),
+    (('-c', '/dev/null', '-k', '/nonexistent'), 1, '/dev/null: not in PEM form'),
+    (('-c', '/dev/null'), 2, 'a client certificate needs its key, and a key its certificate; '
+                             'qvdclient --help tells the options'),
+])
+def test_each_wrong_word_is_named_with_what_is_right(client, args, exit_status, line):
+    """One line: what, and what is taken. Nothing has been asked of any server."""
+    last = (*args, '-h', '127.0.0.1', '-u', 'ann') if args and args[0] != '-h' else args
+    p = subprocess.run([os.path.join(TREE, 'usr/bin/qvdclient'), *last], stdin=subprocess.DEVNULL,
+                       env={**client.env, 'QVDPASSWORD': 'x'}, capture_output=True, text=True,
+                       timeout=20, check=False)
+    assert (p.returncode, p.stderr) == (exit_status, f'qvdclient: {line}\n')
+
+
+def test_a_server_with_tls_is_told_when_we_have_none(client, pki):
+    with tls(pki, list_only()) as server:
+        status, _, err = client.run(server, '-l', '--no-ssl')
+    assert status == 5 and err.endswith('leave --no-ssl (client.use_ssl = 0) out\n')
 
 
 def test_idle_connection_lost_while_choosing(client, pki):

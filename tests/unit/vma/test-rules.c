@@ -22,6 +22,7 @@
 #include "vma/orders.h"
 #include "vma/region.h"
 #include "vma/session-file.h"
+#include "wire/l7r.h"
 
 static void test_unix_names(void **state)
 {
@@ -286,8 +287,8 @@ static void test_links(void **state)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(links); i++)
-        if (!str_eq(options_link(links[i][0]), links[i][1]))
-            fail_msg("%s: %s", links[i][0], options_link(links[i][0]));
+        if (!str_eq(wire_l7r_link(links[i][0]), links[i][1]))
+            fail_msg("%s: %s", links[i][0], wire_l7r_link(links[i][0]));
 }
 
 static void test_names_and_homes(void **state)
