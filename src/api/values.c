@@ -106,6 +106,24 @@ static const char *login_text(struct api_request *q, const char *text)
     return api_keep(q, fresh);
 }
 
+/* A login with a character that ends it on its way (Basic's colon, what stands before a tenant)
+ * could never be used. */
+static enum admin_status check_login(struct api_request *q, const struct admin_field *f,
+                                     const char *text, struct qvd_error *err)
+{
+    const char *separators = conf_str(q->api->conf, "l7r.auth.plugin.default.separators");
+    const char *at = strpbrk(text, ":");
+
+    if (!at && *separators)
+        at = strpbrk(text, separators);
+    if (!at || strcmp(f->name, "login") != 0)
+        return check_text(f, text, err);
+    qvd_error_set(err, ADMIN_INVALID, "login: nobody could log in by a name with \"%c\": %s", *at,
+                  *at == ':' ? "the password begins behind it"
+                             : "the tenant begins behind it (l7r.auth.plugin.default.separators)");
+    return ADMIN_INVALID;
+}
+
 /* The database knows calendars; here only that it is no word of its own ("infinity", "now"). */
 static enum admin_status check_time(const struct admin_field *f, const char *text,
                                     struct qvd_error *err)
@@ -142,7 +160,7 @@ static enum admin_status check_value(struct api_request *q, const struct admin_f
         return check_time(f, *text, err);
     case ADMIN_LOGIN:
         *text = login_text(q, *text);
-        return *text ? check_text(f, *text, err) : bad(err, f, "a text");
+        return *text ? check_login(q, f, *text, err) : bad(err, f, "a text");
     case ADMIN_TEXT:
     case ADMIN_SECRET:
         return check_text(f, *text, err);

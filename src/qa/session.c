@@ -278,10 +278,12 @@ int session_open(const struct session_settings *settings, struct session **ret_s
         return qvd_error_errno(err, ENOMEM, "cannot connect");
     s->insecure = settings->insecure;
     int r = parse_url(s, settings->url, err);
-    if (r == 0 && ev_loop_new(&s->loop) < 0)
-        r = qvd_error_errno(err, ENOMEM, "cannot connect");
     if (r == 0)
         r = make_tls(s, settings, err);
+    if (r == -EINVAL)
+        r = SESSION_BAD; /* what we were told, not the server */
+    if (r == 0 && ev_loop_new(&s->loop) < 0)
+        r = qvd_error_errno(err, ENOMEM, "cannot connect");
     if (r == 0)
         r = try_all(s, settings, err);
     explicit_bzero(settings->password, strlen(settings->password));

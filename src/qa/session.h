@@ -21,7 +21,7 @@ struct session_settings {
 /* How a request ended, beside -errno for "no answer". */
 enum session_result {
     SESSION_OK,        /* 2xx */
-    SESSION_BAD,       /* 400, 405, 413, 422: the request has a fault */
+    SESSION_BAD,       /* 400, 405, 413, 422: the request has a fault; our settings have one */
     SESSION_NOT_FOUND, /* 404 */
     SESSION_REFUSED,   /* 401, 403, 409, 429 */
     SESSION_FAILED,    /* 5xx */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* block, unblock, start, stop, disconnect_user: an order to all objects that the filter finds. */
+#include <ctype.h>
 #include <string.h>
 #include <time.h>
 
@@ -83,7 +84,8 @@ int qa_act(struct qa *qa)
         fprintf(stderr, "Syntax error: \"%s\": say which by -f key=value\n", qa->args[0]);
         return QA_USAGE;
     }
-    snprintf(question, sizeof question, "%s all %s?", qa->verb, qa->object->plural);
+    snprintf(question, sizeof question, "%c%s all %s?", toupper((unsigned char)qa->verb[0]),
+             qa->verb + 1, qa->object->plural);
     if (!qa->filter)
         status = qa_confirm(qa, question);
     if (status == QA_OK)

@@ -93,7 +93,8 @@ ENDS = [
     (('vm', 'start', '-f', 'name=desk'), 4), (('osf', 'del', '-f', 'name=MyOSF'), 4),
     (('user', 'add', 'login=alice', 'password=x'), 4), (('osf', 'add', 'memory=5', 'name=x'), 2),
     (('config', 'set', 'l7r.workers=none'), 2),
-    (('vm', 'list', '-u', 'https://127.0.0.1:1'), 5),
+    (('vm', 'list', '-u', 'https://127.0.0.1:1'), 5), (('vm', 'list', '-u', 'http://x'), 2),
+    (('vm', 'list', '--ca', '/nonexistent'), 2), (('user', 'add', 'login=a:b', 'password=x'), 2),
     (('--help',), 0), (('vm', '--help'), 0), (('vm', 'start', '--help'), 0),
     (('--help', 'di', 'add'), 0), (('--version',), 0),
 ]
