@@ -14,96 +14,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 import xml.etree.ElementTree as ElementTree
 
-TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(TOP, 'tools'))
-sys.path.insert(0, os.path.join(TOP, 'tests', 'lib'))
+import e2e
+import lint
+from tally import TOP, Tally, environment, run, say
 
-import edges  # noqa: E402  pylint: disable=wrong-import-position
-import lint  # noqa: E402  pylint: disable=wrong-import-position
-from qvdfarm.farm import Farm  # noqa: E402  pylint: disable=wrong-import-position
-
-START = time.monotonic()
-E2E_LIMIT = 45 * 60
 BENCH_LIMIT = 20 * 60
 FUZZ_SECONDS = 60
-# So many failed cases of the end-to-end tests get a second run of their files, in CI only.
-UNSTEADY_MAX = 4
-
-
-def say(text):
-    print(f'[{time.monotonic() - START:7.1f} s] {text}', flush=True)
-
-
-class Tally:
-    def __init__(self):
-        self.passed = 0
-        self.failed = []
-        self.skipped = []
-        self.reasons = read_skips()
-
-    def ok(self, count=1):
-        self.passed += count
-
-    def fail(self, name, text=''):
-        self.failed.append(name)
-        print(f'FAILED {name}', flush=True)
-        if text.strip():
-            print('    ' + '\n    '.join(text.rstrip().splitlines()[-120:]), flush=True)
-
-    def skip(self, name, reason):
-        allowed = next((r for n, r in self.reasons.items() if name == n or name.endswith(n)), None)
-        if allowed:
-            self.skipped.append((name, allowed))
-        else:
-            self.fail(name, f'skipped without a line in tests/skips.txt: {reason}')
-
-    def case(self, name, error):
-        if error:
-            self.fail(name, error)
-        else:
-            self.ok()
-
-    def count(self):
-        return self.passed + len(self.failed) + len(self.skipped)
-
-
-def read_skips():
-    reasons = {}
-    with open(os.path.join(TOP, 'tests', 'skips.txt'), encoding='utf-8') as f:
-        for line in f:
-            name, _, reason = line.strip().partition(': ')
-            if name and not name.startswith('#') and reason:
-                reasons[name] = reason
-    return reasons
-
-
-def environment(**more):
-    # /usr/bin first: Debian's tools, not those of somebody's own Python.
-    env = dict(os.environ, LC_ALL='C.UTF-8', PYTHONDONTWRITEBYTECODE='1',
-               PATH='/usr/bin:/bin:/usr/sbin:/sbin:' + os.environ.get('PATH', ''),
-               **more)
-    env.setdefault('CCACHE_DIR', os.path.join(TOP, 'build', 'cache', 'ccache'))
-    return env
-
-
-def run(command, env=None, timeout=None, cwd=TOP):
-    """(status, output); the whole process group ends with a timeout."""
-    process = subprocess.Popen(command, cwd=cwd, env=env or environment(),
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, start_new_session=True)
-    try:
-        out, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        out, _ = process.communicate()
-        out += f'\nkilled after {timeout} s'.encode()
-        return 124, out.decode(errors='replace')
-    return process.returncode, out.decode(errors='replace')
 
 
 def compile_tree(tally, what, folder, options, env=None):
@@ -205,38 +123,6 @@ def part_replay(tally):
         meson_tests(tally, 'check', ['fuzz-replay'])
 
 
-def read_pytest(path):
-    """name -> (what broke it or None, why it was skipped or None, its file), of each case."""
-    cases = {}
-    for case in ElementTree.parse(path).getroot().iter('testcase'):
-        name = f'{case.get("classname")}.{case.get("name")}'
-        if case.get('file'):
-            name = f'{case.get("file")}::{case.get("name")}'
-        broken = case.find('failure') if case.find('failure') is not None else case.find('error')
-        skipped = case.find('skipped')
-        cases[name] = (None if broken is None else broken.get('message') or 'failed',
-                       None if skipped is None else skipped.get('message') or '',
-                       case.get('file'))
-    return cases
-
-
-def tell_pytest(tally, cases):
-    """Counts the cases; pytest has told the rest on its own output."""
-    for name, (broken, skipped, _) in cases.items():
-        if skipped is not None and broken is None:
-            tally.skip(name, skipped)
-        else:
-            tally.case(name, broken)
-
-
-def remove_farms(folder):
-    """What tests that were cut short left there."""
-    for name in os.listdir(folder):
-        if os.path.exists(os.path.join(folder, name, 'supervisor.json')):
-            Farm(os.path.join(folder, name), None).destroy()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def install_tree(tally):
     """The folder that the tree is installed in; None if that failed."""
     if not main_tree(tally):
@@ -257,22 +143,21 @@ def part_bench(tally, names, short):
     report = os.path.join(TOP, 'build', 'bench.json')
     with contextlib.suppress(FileNotFoundError):
         os.unlink(report)
-    farms = tempfile.mkdtemp(prefix='qvd-bench-', dir='/var/tmp')
-    os.chmod(farms, 0o755)
     command = ['/usr/bin/python3', 'tests/bench/bench.py', '--json', report,
                *(['--short'] if short else []), *names]
-    process = subprocess.Popen(command, cwd=TOP, stdin=subprocess.DEVNULL, start_new_session=True,
-                               env=environment(QVD_TREE=destdir, QVD_TEST_DIR=farms,
-                                               PYTHONUNBUFFERED='1'))
-    try:
-        status = process.wait(BENCH_LIMIT)
-    except subprocess.TimeoutExpired:
-        status = f'the limit of {BENCH_LIMIT} s'
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        remove_farms(farms)
+    with e2e.farms_folder('qvd-bench-') as farms:
+        process = subprocess.Popen(command, cwd=TOP, stdin=subprocess.DEVNULL,
+                                   start_new_session=True,
+                                   env=environment(QVD_TREE=destdir, QVD_TEST_DIR=farms,
+                                                   PYTHONUNBUFFERED='1'))
+        try:
+            status = process.wait(BENCH_LIMIT)
+        except subprocess.TimeoutExpired:
+            status = f'the limit of {BENCH_LIMIT} s'
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if status != 0:
         tally.fail('bench: run', f'ended with {status}')
     if os.path.exists(report):
@@ -289,76 +174,8 @@ def part_bench(tally, names, short):
 
 def part_e2e(tally, only=None):
     destdir = install_tree(tally)
-    if not destdir:
-        return
-    edges_dir = tempfile.mkdtemp(prefix='qvd-edges-', dir='/var/tmp')
-    try:
-        e2e_tests(tally, destdir, only, edges_dir)
-    finally:
-        shutil.rmtree(edges_dir, ignore_errors=True)
-
-
-def e2e_tests(tally, destdir, only, edges_dir):
-    os.environ['QVD_TEST_EDGES'] = edges_dir
-    status, cases = run_pytest(tally, destdir, only or ['tests/e2e'])
-    broken = [name for name, case in cases.items() if case[0]]
-    files = sorted({cases[name][2] for name in broken if cases[name][2]})
-    if os.environ.get('CI') and 0 < len(broken) <= UNSTEADY_MAX and len(files) == len(
-            {name.split('::')[0] for name in broken}):
-        # A gate must not stand or fall with one unlucky moment of a busy machine; at home it does.
-        say(f'{len(broken)} failed; their files once more: {" ".join(files)}')
-        status, again = run_pytest(tally, destdir, files)
-        for name in broken:
-            if name in again and not again[name][0]:
-                print(f'UNSTEADY {name}: failed once, then passed: {cases[name][0]}', flush=True)
-        cases.update(again)
-    tell_pytest(tally, cases)
-    if not cases or status not in (0, 1):
-        tally.fail('e2e: pytest', f'pytest ended with status {status}')
-    if not only:
-        tell_edges(tally, edges.collected(edges_dir))
-
-
-def tell_edges(tally, seen):
-    """Each row of the tables must have been taken by some test."""
-    for table in edges.PAGES:
-        rows = edges.table_rows(table)
-        missing, strange = edges.missing(table, seen), edges.unknown(table, seen)
-        say(f'rows of the table of {table} taken: {len(rows) - len(missing)} of {len(rows)}')
-        text = ''.join(f'never taken: {" | ".join(row)}\n' for row in missing)
-        text += ''.join(f'not in the page: {" | ".join(row)}\n' for row in strange)
-        tally.case(f'edges: {table}', text or None)
-
-
-def run_pytest(tally, destdir, selection):
-    """Its exit status and its cases."""
-    report = os.path.join(TOP, 'build', 'check', 'e2e.xml')
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(report)
-    command = ['/usr/bin/python3', '-m', 'pytest', '-p', 'no:cacheprovider', '-rN', '--tb=short',
-               '--durations=15', '-o', 'junit_family=xunit1', f'--junitxml={report}', *selection]
-    farms = tempfile.mkdtemp(prefix='qvd-check-', dir='/var/tmp')
-    os.chmod(farms, 0o755)
-    status = None
-    process = subprocess.Popen(command, cwd=TOP, stdin=subprocess.DEVNULL,
-                               start_new_session=True,
-                               env=environment(QVD_TREE=destdir, QVD_TEST_DIR=farms,
-                                               PYTHONUNBUFFERED='1'))
-    try:
-        status = process.wait(E2E_LIMIT)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        tally.fail('e2e: time limit', f'not done within {E2E_LIMIT} s')
-    finally:
-        remove_farms(farms)
-    return status, read_pytest(report) if os.path.exists(report) else {}
+    if destdir:
+        e2e.run_tests(tally, {'QVD_TREE': destdir}, only)
 
 
 def part_asan(tally):

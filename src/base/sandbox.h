@@ -15,8 +15,7 @@ struct sandbox_spec {
     const char *group;      /* over the user's own; NULL or "": none */
     const char *chroot_dir; /* NULL: none; an empty directory owned by root, made when missing */
     bool keep_capabilities; /* false: all sets and the bounding set are emptied */
-    const int *syscalls;    /* allow-list, ended by -1; NULL: no filter. Others: EPERM-free kill */
-    bool filter_logs;       /* tests: log and return EPERM instead of killing the process */
+    const int *syscalls; /* allow-list, ended by -1: any other kills the process; NULL: no filter */
 };
 
 /* System calls that every event loop process of ours needs (memory, epoll, read and write on open

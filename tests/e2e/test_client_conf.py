@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from farm import wait_until
 from l7rscript import Server, basic, vm
 from test_client import (  # noqa: F401  pylint: disable=unused-import
-    client, list_only, one_session, pki, screen, tls)
+    client, list_only, one_session, tls)
 
 SYSTEM = '''set -e
 mount -t tmpfs none /mnt

@@ -15,6 +15,7 @@ his login's name unless 'vms' is False. What fails prints the logs of the farm.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -57,20 +58,25 @@ def installed_tree():
 _images = {}
 
 
-def built_image(name, tree):
-    """The image of that name with the VMA of the tree; built once a run of the tests."""
+def build_image(name, recipe, agent):
+    """The image of that recipe with the agent of that tree: made once, by whichever test file of a
+    run of ./check comes first (they share QVD_TEST_SHARED); alone, once a process."""
     if name not in _images:
-        folder = os.path.join(TOP, 'build', 'images')
+        folder = os.environ.get('QVD_TEST_SHARED') or os.path.join(TOP, 'build', 'images')
+        os.makedirs(folder, exist_ok=True)
         out = os.path.join(folder, f'test-{name}.tar.zst')
-        ready = os.environ.get('QVD_TEST_IMAGES')
-        if ready:
-            out = os.path.join(ready, f'{name}.tar.zst')
-        else:
-            os.makedirs(folder, exist_ok=True)
-            subprocess.run([os.path.join(TOP, 'images', 'build'), name, '--vma', tree, '--out',
-                            out], check=True, stdout=subprocess.DEVNULL)
+        with open(out + '.lock', 'w', encoding='ascii') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if 'QVD_TEST_SHARED' not in os.environ or not os.path.exists(out):
+                subprocess.run([os.path.join(TOP, 'images', 'build'), recipe, '--vma', agent,
+                                '--out', out], check=True, stdout=subprocess.DEVNULL)
         _images[name] = out
     return _images[name]
+
+
+def built_image(name, tree):
+    """The image of that name with the VMA of the tree."""
+    return build_image(name, name, tree)
 
 
 class TestFarm(Farm):

@@ -2,7 +2,6 @@
 """A node without hkd and database: the room `node` behind tests/unit/node/node-driver, in private
 namespaces with a bridge of its own, and the ways to look at it from outside."""
 
-import atexit
 import contextlib
 import os
 import queue
@@ -13,9 +12,8 @@ import tempfile
 import threading
 import time
 
-from farm import TOP, installed_tree
+from farm import BASE_DIR, build_image, installed_tree
 
-BASE_DIR = os.environ.get('QVD_TEST_DIR', '/var/tmp')
 BRIDGE = 'qvdnet0'
 GATEWAY = '10.3.15.1'
 
@@ -53,9 +51,6 @@ vm.serial.capture = 1
 '''
 
 
-_images = {}
-
-
 def programs():
     """Where the build has put the tests' own programs."""
     folder = os.environ.get('QVD_BUILD') or os.path.dirname(installed_tree())
@@ -63,20 +58,13 @@ def programs():
 
 
 def plain_image(name='minimal'):
-    """An image with fake-vma instead of the VMA: built once a run of the tests."""
-    if name not in _images:
-        folder = os.path.join(TOP, 'build', 'images')
-        agent = os.path.join(folder, 'agent/usr/lib/qvd')
-        os.makedirs(agent, exist_ok=True)
+    """An image with fake-vma instead of the VMA."""
+    with tempfile.TemporaryDirectory(prefix='qvd-agent-') as tree:
+        folder = os.path.join(tree, 'usr/lib/qvd')
+        os.makedirs(folder)
         for program in ('qvd-vma', 'qvd-vma-listener'):
-            shutil.copy(os.path.join(programs(), 'fake-vma'), os.path.join(agent, program))
-        out = os.path.join(folder, f'test-plain-{name}-{os.getpid()}.tar.zst')
-        subprocess.run([os.path.join(TOP, 'images', 'build'), name, '--vma',
-                        os.path.join(folder, 'agent'), '--out', out], check=True,
-                       stdout=subprocess.DEVNULL)
-        atexit.register(lambda: os.path.exists(out) and os.unlink(out))
-        _images[name] = out
-    return _images[name]
+            shutil.copy(os.path.join(programs(), 'fake-vma'), os.path.join(folder, program))
+        return build_image('plain-' + name, name, tree)
 
 
 def mac_of(ip):

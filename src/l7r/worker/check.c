@@ -102,7 +102,7 @@ static int judge(const struct question *q)
 
 int check_main(const char *user)
 {
-    struct question q = {0};
+    static struct question q; /* the texts are not freed: we end */
     struct buf in;
 
     buf_init(&in, INPUT_MAX);
@@ -112,7 +112,6 @@ int check_main(const char *user)
     int r = read_all(&in);
     if (r == 0)
         r = parse(&in, &q);
-    /* The texts are not freed: we end. */
     if (r == -EINVAL)
         return refuse("a NUL byte is in it");
     return r < 0 ? refuse(strerror(-r)) : judge(&q);
