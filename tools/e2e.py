@@ -22,6 +22,7 @@ from tally import TOP, environment, say
 sys.path.insert(0, os.path.join(TOP, 'tests', 'lib'))
 
 import edges  # noqa: E402  pylint: disable=wrong-import-position
+import scratch  # noqa: E402  pylint: disable=wrong-import-position
 from qvdfarm.farm import Farm  # noqa: E402  pylint: disable=wrong-import-position
 
 LIMIT = 45 * 60
@@ -34,23 +35,21 @@ SECONDS = os.path.join(TOP, 'build', 'cache', 'e2e-seconds.json')
 E2E = 'tests/e2e'
 
 
-def remove_farms(folder):
-    """What tests that were cut short left there."""
-    for name in os.listdir(folder):
-        if os.path.exists(os.path.join(folder, name, 'supervisor.json')):
-            Farm(os.path.join(folder, name), None).destroy()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @contextlib.contextmanager
-def farms_folder(prefix):
+def farms_folder(prefix, in_memory=False):
     """Where farms may be made, which the users of VMs can enter; nothing of it stays."""
     folder = tempfile.mkdtemp(prefix=prefix, dir='/var/tmp')
     os.chmod(folder, 0o755)
-    try:
-        yield folder
-    finally:
-        remove_farms(folder)
+    with scratch.in_memory(folder) if in_memory else contextlib.nullcontext():
+        try:
+            yield folder
+        finally:
+            # What tests that were cut short left there.
+            for name in os.listdir(folder):
+                if os.path.exists(os.path.join(folder, name, 'supervisor.json')):
+                    Farm(os.path.join(folder, name), None).destroy()
+            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_report(path):
@@ -148,7 +147,7 @@ class Run:
         self.cases.update(cases)
 
     def go(self):
-        with farms_folder('qvd-check-') as farms, \
+        with farms_folder('qvd-check-', in_memory=True) as farms, \
                 concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             self.env['QVD_TEST_SHARED'] = os.path.join(farms, 'shared')
             os.mkdir(self.env['QVD_TEST_SHARED'], 0o755)
