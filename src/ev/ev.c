@@ -43,8 +43,8 @@ int ev_loop_new(struct ev_loop **ret_loop)
     if (config && loop) {
         /* EV_CLOSED needs a method that tells early closes: epoll. */
         event_config_require_features(config, EV_FEATURE_EARLY_CLOSE);
-        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV |
-                                          EVENT_BASE_FLAG_PRECISE_TIMER);
+        /* No precise timers: they are one more call of the kernel in each turn. */
+        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV);
         loop->base = event_base_new_with_config(config);
     }
     if (config)

@@ -30,7 +30,7 @@ ssize_t stream_send(struct stream *s, const void *data, size_t len)
     ssize_t n;
 
     do
-        n = send(s->fd, data, len, MSG_NOSIGNAL);
+        n = send(s->fd, data, len, MSG_NOSIGNAL | (s->parting ? MSG_MORE : 0));
     while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : n;
 }

@@ -61,7 +61,9 @@ struct stream {
     enum stream_state state : 4;
     bool server : 1, reading : 1, watch_hangup : 1, hangup_told : 1, got_eof : 1, eof_told : 1,
         congested : 1, finishing : 1, finished : 1, open_due : 1, freed : 1, lingering : 1,
-        refused : 1, /* a server's handshake failed: its peer may still have to read why */
+        refused : 1,    /* a server's handshake failed: its peer may still have to read why */
+        ticket_due : 1, /* TLS 1.3, server: goes out with the first bytes */
+        parting : 1,    /* what is written now is the last: FIN follows at once */
         wants_read : 1, wants_write : 1; /* what the TLS handshake, or a crossed call, waits for */
 };
 /* Two of them, their events and the relay are an idle session's memory beside TLS: below 1 KiB. */
@@ -114,6 +116,7 @@ must_check int tls_demand_clients(SSL_CTX *ctx, const struct tls_server_spec *sp
  * once, and all that came is OpenSSL's, but for what it could not take (kept: 0 or -ENOMEM). */
 must_check int tls_io_attach(struct stream *s);
 void tls_io_begin_read(struct stream *s);
+bool tls_io_all_read(void);
 must_check int tls_io_end_read(struct stream *s);
 /* Between begin_write and end_write records are gathered as long as there is room for one more;
  * what the kernel does not take then is kept: 0, -ENOMEM, other -errno. */

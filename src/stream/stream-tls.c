@@ -50,6 +50,8 @@ static int tls_read(struct stream *s, void *data, size_t len, size_t *ret_got)
             break;
         }
         got += (size_t)n;
+        if (tls_io_all_read() && !SSL_has_pending(s->ssl))
+            break;
     }
     int kept = tls_io_end_read(s);
     s->wants_read = false; /* watched anyway as long as the owner reads */
@@ -85,6 +87,9 @@ static ssize_t tls_write(struct stream *s, const void *data, size_t len)
     if (r < 0)
         return broken(s, r);
     tls_io_begin_write(s);
+    if (s->ticket_due)
+        (void)SSL_new_session_ticket(s->ssl); /* comes along; without it he cannot resume */
+    s->ticket_due = false;
     while (done < len && tls_io_room()) {
         size_t record = len - done < RECORD_MAX ? len - done : RECORD_MAX;
         ERR_clear_error();
@@ -108,12 +113,15 @@ static int tls_flush(struct stream *s)
     return (int)broken(s, tls_io_flush(s));
 }
 
-/* Our end: close_notify, then FIN, so that a peer that looks at the socket only sees it too. */
+/* Our end: close_notify and FIN in one segment, so that a peer that looks at the socket only sees
+ * it too. */
 static int tls_finish(struct stream *s)
 {
     ERR_clear_error();
     errno = 0;
+    s->parting = true;
     int n = SSL_shutdown(s->ssl);
+    s->parting = false;
     if (n < 0) {
         ssize_t r = failed(s, n);
         s->wants_read = s->wants_write = false;
@@ -224,17 +232,29 @@ static int refused_client(struct stream *s, struct qvd_error *err)
                          s->peer ? s->peer->subject : "", X509_verify_cert_error_string(why));
 }
 
-int stream_tls_handshake(struct stream *s, struct qvd_error *err)
+/* One look at the socket brings a flight; what has come behind the handshake is kept. */
+static ssize_t handshake_step(struct stream *s)
 {
-    char text[160];
-
     s->wants_read = s->wants_write = false;
+    tls_io_begin_read(s);
     ERR_clear_error();
     errno = 0;
     int n = SSL_do_handshake(s->ssl);
-    if (n == 1)
+    ssize_t r = n == 1 ? 1 : failed(s, n);
+    int kept = tls_io_end_read(s);
+    return kept < 0 ? kept : r;
+}
+
+int stream_tls_handshake(struct stream *s, struct qvd_error *err)
+{
+    char text[160];
+    ssize_t r = handshake_step(s);
+
+    if (r > 0) {
+        s->ticket_due = s->server && SSL_version(s->ssl) == TLS1_3_VERSION &&
+                        !(SSL_get_options(s->ssl) & SSL_OP_NO_TICKET);
         return 0;
-    ssize_t r = failed(s, n);
+    }
     if (r == -EAGAIN)
         return -EAGAIN;
     if (r == -EPROTO && s->server && refused_client(s, err) < 0)

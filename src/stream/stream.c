@@ -167,6 +167,13 @@ static void look_for_hangup(struct stream *s, unsigned events)
     }
 }
 
+/* Of TLS: what has come with something else, which the kernel will not tell of. */
+static void read_kept(struct stream *s)
+{
+    if (stream_usable(s) && s->reading && s->in_len == 0 && s->cipher_in)
+        read_some(s);
+}
+
 static void deliver_unread(struct stream *s)
 {
     _cleanup_(free_p) uint8_t *in = TAKE_PTR(s->in);
@@ -304,6 +311,7 @@ static void on_io(void *arg, unsigned events)
         break;
     case STREAM_HANDSHAKE:
         handshake(s);
+        read_kept(s);
         break;
     case STREAM_OPEN:
         on_open_io(s, events);
@@ -342,8 +350,8 @@ static void on_later(void *arg)
         }
         if (stream_usable(s) && s->reading && s->in_len > 0)
             deliver_unread(s);
-        else if (stream_usable(s) && s->reading && s->cipher_in)
-            read_some(s);
+        else if (s->cipher_in)
+            read_kept(s);
         else if (stream_usable(s))
             tell_eof(s);
         stream_update(s);
@@ -364,17 +372,19 @@ static must_check int arm(struct stream *s, uint64_t ms)
 
 #define KEEP_COUNT 6
 
-/* Sends small writes at once, notices a vanished peer in two minutes. */
+/* Sends small writes at once; gives up a peer that has vanished, or whose kernel takes nothing of
+ * what waits for it, after two minutes. */
 void stream_tune(int fd)
 {
     static const struct {
         int level, name, value;
     } options[] = {
-        {IPPROTO_TCP, TCP_NODELAY,   1         },
-        {SOL_SOCKET,  SO_KEEPALIVE,  1         },
-        {IPPROTO_TCP, TCP_KEEPIDLE,  60        },
-        {IPPROTO_TCP, TCP_KEEPINTVL, 10        },
-        {IPPROTO_TCP, TCP_KEEPCNT,   KEEP_COUNT},
+        {IPPROTO_TCP, TCP_NODELAY,      1         },
+        {SOL_SOCKET,  SO_KEEPALIVE,     1         },
+        {IPPROTO_TCP, TCP_KEEPIDLE,     60        },
+        {IPPROTO_TCP, TCP_KEEPINTVL,    10        },
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, 120000    },
+        {IPPROTO_TCP, TCP_KEEPCNT,      KEEP_COUNT},
     };
     int count = 0;
     socklen_t len = sizeof count;
@@ -541,6 +551,7 @@ static void part_after_handshake(struct stream *s)
 {
     SSL_free(s->ssl);
     s->ssl = NULL;
+    tls_io_free(s);
     s->ops = &stream_plain_ops;
     s->state = STREAM_OPEN;
     ev_deferred_cancel(&s->later);
@@ -570,6 +581,8 @@ struct stream *stream_free_flushed(struct stream *s, uint64_t limit_ms)
     if (s->got_eof && s->finished)
         return stream_free(s);
     s->reading = true;
+    if (s->cipher_in)
+        ev_defer(s->loop, &s->later);
     stream_update(s);
     return NULL;
 }

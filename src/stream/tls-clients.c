@@ -65,7 +65,6 @@ int tls_demand_clients(SSL_CTX *ctx, const struct tls_server_spec *spec, int64_t
                        stream_tls_verify_client);
     /* A ticket would let in whom a newer list of revoked ones keeps out, or who has expired. */
     SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
-    SSL_CTX_set_num_tickets(ctx, 0);
     SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"qvd+", 4);
     return spec->crl_pem ? add_crls(ctx, spec->crl_pem, ret_crl_next, err) : 0;
 }

@@ -165,6 +165,11 @@ void tls_io_begin_read(struct stream *s)
     }
 }
 
+bool tls_io_all_read(void)
+{
+    return in.at == in.len;
+}
+
 int tls_io_end_read(struct stream *s)
 {
     in.of = NULL;

@@ -195,7 +195,8 @@ int tls_server_new(const struct tls_server_spec *spec, struct tls_context **ret_
         return qvd_error_errno(err, r, "TLS context");
     SSL_CTX_set_session_cache_mode(tls->ctx, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_session_id_context(tls->ctx, (const unsigned char *)"qvd", 3);
-    SSL_CTX_set_num_tickets(tls->ctx, 1);
+    /* TLS 1.3: not in the handshake, but with the first answer (stream-tls.c). */
+    SSL_CTX_set_num_tickets(tls->ctx, 0);
     /* The chain is what the file has: none is looked for in each handshake. */
     SSL_CTX_set_mode(tls->ctx, SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_options(tls->ctx, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);

@@ -59,7 +59,8 @@ struct tls_context *tls_context_ref(struct tls_context *tls);
 struct tls_context *tls_context_unref(struct tls_context *tls);
 
 /* Session tickets that all workers understand: the first key makes them, all open them. Without
- * keys a context makes its own. */
+ * keys a context makes its own. With TLS 1.3 a connection's ticket goes out with the first bytes
+ * that are written. */
 #define TLS_TICKET_KEY_LEN 80
 #define TLS_TICKET_KEYS_MAX 3
 must_check int tls_server_set_tickets(struct tls_context *tls,

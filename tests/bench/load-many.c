@@ -77,7 +77,7 @@ static int keep_ticket(SSL *ssl, SSL_SESSION *session)
     return 1;
 }
 
-/* A session that can be resumed: the ticket comes behind the handshake. */
+/* A session that can be resumed: the ticket comes behind the handshake, or with an answer. */
 static SSL_SESSION *get_ticket(const struct options *o)
 {
     SSL_CTX *ctx = net_context();
@@ -87,6 +87,8 @@ static SSL_SESSION *get_ticket(const struct options *o)
     SSL_CTX_sess_set_new_cb(ctx, keep_ticket);
     struct flow f = net_connect(o, ctx, NULL);
     struct timeval patience = {.tv_usec = 100000};
+    if (o->n_heads && net_ask(&f, o->heads[0]) != 200)
+        die("the request that shall bring a ticket was not answered by 200");
     setsockopt(f.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     for (int i = 0; i < 50 && !ticket_of; i++)
         (void)SSL_read(f.ssl, &byte, 1);

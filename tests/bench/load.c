@@ -33,7 +33,8 @@ static void usage(FILE *out)
           "  -s, --sessions N     at the same time (1)\n"
           "  -n, --count N        round trips, handshakes, requests, idle sessions (1000)\n"
           "  -b, --bytes N        of all sessions together (1 GiB)\n"
-          "  -r, --resume         resume one TLS session in each handshake\n"
+          "  -r, --resume         resume one TLS session in each handshake (with heads: that of\n"
+          "                       a connection that has sent the first of them)\n"
           "  -w, --watch PID      tell its CPU time; may be repeated\n",
           out);
 }

@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <string.h>
@@ -438,9 +439,7 @@ static void test_a_head_alone_in_its_record(void **state)
         pump(mid, fds[1], NULL);
         pump(fds[1], mid, NULL);
     }
-    /* Let the ticket pass, then fill the socket, so that what follows waits in one queue. */
-    turns(5);
-    pump(fds[1], mid, NULL);
+    /* Fill the socket, so that what follows waits in one queue. */
     uint8_t block[16000] = {0};
     while (stream_queued(server.s) == 0)
         assert_int_equal(stream_write(server.s, block, sizeof block), 0);
@@ -475,6 +474,32 @@ static void test_a_head_alone_in_its_record(void **state)
     tls_context_unref(server_tls);
     tls_context_unref(client_tls);
     test_cert_done(&cert);
+}
+
+/* It is alive, but its owner reads no more: the kernel gives it up, after two minutes. */
+static void test_a_peer_that_takes_nothing(void **state)
+{
+    struct sockaddr_in addr;
+    struct end e = {0};
+    uint8_t block[16000] = {0};
+    int lfd = listener(&addr), fd = socket(AF_INET, SOCK_STREAM, 0), limit = 0;
+    socklen_t len = sizeof limit;
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof addr), 0);
+    assert_int_equal(stream_new(loop, accept(lfd, NULL, NULL), NULL, 0, &handlers, &e, &e.s), 0);
+    assert_int_equal(getsockopt(stream_fd(e.s), IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, &len), 0);
+    assert_int_equal(limit, 120000);
+    limit = 100;
+    assert_int_equal(setsockopt(stream_fd(e.s), IPPROTO_TCP, TCP_USER_TIMEOUT, &limit, len), 0);
+    turns(1);
+    while (stream_queued(e.s) == 0)
+        assert_int_equal(stream_write(e.s, block, sizeof block), 0);
+    while (!strchr(e.events, 'c'))
+        ev_loop_turn(loop, true);
+    assert_int_equal(e.why.code, -ETIMEDOUT);
+    end_done(&e);
+    close(fd);
+    close(lfd);
 }
 
 /* Asks for new keys, and says something with them; what cannot be sent now can be later. */
@@ -565,6 +590,7 @@ int main(void)
         cmocka_unit_test(test_tls_carries_a_lot),
         cmocka_unit_test(test_tls_faults),
         cmocka_unit_test(test_a_head_alone_in_its_record),
+        cmocka_unit_test(test_a_peer_that_takes_nothing),
         cmocka_unit_test(test_tls_keys_change_while_blocked),
         cmocka_unit_test(test_tls_refuses_bad_pem),
     };

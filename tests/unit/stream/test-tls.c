@@ -134,6 +134,97 @@ static void test_tickets_are_everybodys(void **state)
     }
 }
 
+static unsigned tickets;
+
+static int count_ticket(SSL *ssl, SSL_SESSION *session)
+{
+    tickets++;
+    return 0;
+}
+
+/* A bare client whose handshake is done on its side, the server not yet asked about the last of
+ * it. */
+static SSL *begin(struct tls_context *tls, SSL_CTX *client, struct end *e, int *ret_fd)
+{
+    int fds[2];
+    bool failed = false;
+
+    pair(fds);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    assert_int_equal(stream_new(loop, fds[1], tls, 2000, &handlers, e, &e->s), 0);
+    SSL *ssl = SSL_new(client);
+    SSL_set_fd(ssl, fds[0]);
+    SSL_set_connect_state(ssl);
+    while (!step(ssl, &failed)) {
+        assert_false(failed);
+        turns(1);
+    }
+    *ret_fd = fds[0];
+    return ssl;
+}
+
+/* Who asks nothing costs no ticket; it comes with the first bytes, and no second one. */
+static void test_ticket_comes_with_the_first_bytes(void **state)
+{
+    struct tls_context *tls = server(NULL, 0, NULL);
+    SSL_CTX *client = SSL_CTX_new(TLS_client_method());
+    struct end e = {0};
+    char byte;
+    int fd;
+
+    tickets = 0;
+    SSL_CTX_set_min_proto_version(client, TLS1_3_VERSION);
+    SSL_CTX_set_session_cache_mode(client, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(client, count_ticket);
+    SSL *ssl = begin(tls, client, &e, &fd);
+    turns(3);
+    assert_string_equal(e.events, "o");
+    assert_int_equal(SSL_read(ssl, &byte, 1), -1);
+    assert_int_equal(tickets, 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(stream_write(e.s, "x", 1), 0);
+        assert_int_equal(SSL_read(ssl, &byte, 1), 1);
+        assert_int_equal(tickets, 1);
+    }
+    SSL_free(ssl);
+    close(fd);
+    end_done(&e);
+    SSL_CTX_free(client);
+    tls_context_unref(tls);
+}
+
+/* What came in one piece with the handshake's end is read without a further byte, now or when the
+ * owner wants it, and the end behind it is told. */
+static void test_bytes_right_behind_the_handshake(void **state)
+{
+    struct tls_context *tls = server(NULL, 0, NULL);
+
+    for (int later = 0; later < 2; later++) {
+        SSL_CTX *client = SSL_CTX_new(TLS_client_method());
+        struct end e = {0};
+        int fd;
+        SSL *ssl = begin(tls, client, &e, &fd);
+        assert_int_equal(SSL_write(ssl, "request", 7), 7);
+        SSL_shutdown(ssl);
+        stream_set_reading(e.s, !later);
+        turns(3);
+        if (later) {
+            assert_string_equal(e.events, "o");
+            assert_int_equal(e.got.len, 0);
+            stream_set_reading(e.s, true);
+            turns(3);
+        }
+        assert_string_equal(e.events, "oe");
+        assert_int_equal(e.got.len, 7);
+        assert_memory_equal(e.got.data, "request", 7);
+        SSL_free(ssl);
+        close(fd);
+        end_done(&e);
+        SSL_CTX_free(client);
+    }
+    tls_context_unref(tls);
+}
+
 static void test_alpn_is_http_1_1_or_none(void **state)
 {
     static const struct {
@@ -225,6 +316,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tickets_are_everybodys),
+        cmocka_unit_test(test_ticket_comes_with_the_first_bytes),
+        cmocka_unit_test(test_bytes_right_behind_the_handshake),
         cmocka_unit_test(test_alpn_is_http_1_1_or_none),
         cmocka_unit_test(test_old_versions_are_refused),
         cmocka_unit_test(test_client_certificates),
