@@ -72,6 +72,10 @@ must_check int guard_idmap_mount(const char *dir, const char *target, uint32_t f
 must_check int guard_cgroup_clean(const struct guard *g);
 /* KILL to all processes in them, once. */
 void guard_cgroup_kill(const struct guard *g);
+/* Cleans each cgroup that is called as g->cgroup with a VM's id behind it, and is of no VM: none
+ * has a folder in g->run_dir/vm, and no LXC monitor lives in it. Prints a line for each. 0 or
+ * -EBUSY. */
+must_check int guard_cgroup_strays(const struct guard *g);
 
 /* run.c ------------------------------------------------------------------------------------------
  */

@@ -15,7 +15,7 @@
 #include "config.h"
 #include "guard/guard.h"
 
-enum mode { RUN, SWEEP, TRIAL, HOOK, PORT_UP };
+enum mode { RUN, SWEEP, STRAYS, TRIAL, HOOK, PORT_UP };
 
 struct options {
     struct guard g;
@@ -28,12 +28,14 @@ static const char usage[] =
     "                 [--home DIR] [--idmap FIRST] [--cgroup NAME] [--cgroup-fs DIR]\n"
     "                 [--lxc-start PROGRAM]\n"
     "       qvd-guard --sweep --vm ID --run DIR [--overlay DIR --fresh] [--cgroup NAME]\n"
+    "       qvd-guard --strays --run DIR --cgroup NAMES [--cgroup-fs DIR]\n"
     "       qvd-guard --trial --run DIR --basefs DIR --overlayfs DIR [--idmap FIRST]\n"
     "       qvd-guard --hook start|stop --run DIR [--announce GATEWAY]\n"
     "       qvd-guard --port-up\n"
     "\n"
     "Runs one VM for qvd-hkd. SIGTERM: power off; SIGQUIT: end by force. --sweep removes what a\n"
-    "killed guard left; --trial tries whether the storage bears VMs; the others are LXC's hooks.\n";
+    "killed guard left; --strays removes cgroups NAMES* of VMs that have no folder; --trial tries "
+    "whether the storage bears VMs; the others are LXC's hooks.\n";
 
 enum {
     O_VM = 256,
@@ -47,6 +49,7 @@ enum {
     O_CGROUP,
     O_CGROUP_FS,
     O_SWEEP,
+    O_STRAYS,
     O_TRIAL,
     O_BASEFS,
     O_OVERLAYFS,
@@ -68,6 +71,7 @@ static const struct option table[] = {
     {"cgroup",    required_argument, NULL, O_CGROUP   },
     {"cgroup-fs", required_argument, NULL, O_CGROUP_FS},
     {"sweep",     no_argument,       NULL, O_SWEEP    },
+    {"strays",    no_argument,       NULL, O_STRAYS   },
     {"trial",     no_argument,       NULL, O_TRIAL    },
     {"basefs",    required_argument, NULL, O_BASEFS   },
     {"overlayfs", required_argument, NULL, O_OVERLAYFS},
@@ -138,6 +142,9 @@ static void take(struct options *o, int c)
     case O_SWEEP:
         o->mode = SWEEP;
         break;
+    case O_STRAYS:
+        o->mode = STRAYS;
+        break;
     case O_TRIAL:
         o->mode = TRIAL;
         break;
@@ -184,6 +191,7 @@ static bool complete(const struct options *o)
         return g->vm && g->run_dir;
     case TRIAL:
         return g->run_dir && o->basefs && o->overlayfs;
+    case STRAYS:
     case HOOK:
         return g->run_dir;
     default:
@@ -274,6 +282,8 @@ int main(int argc, char **argv)
         return port_up();
     if (o.mode == TRIAL)
         return trial(&o);
+    if (o.mode == STRAYS)
+        return guard_cgroup_strays(&o.g) < 0 ? 1 : 0;
     umask(022);
     (void)syscall(SYS_close_range, o.mode == RUN ? GUARD_REPORT_FD + 1U : 3U, ~0U, 0U);
     if (o.mode == RUN && (fcntl(GUARD_SECRET_FD, F_SETFD, FD_CLOEXEC) < 0 ||

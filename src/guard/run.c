@@ -279,7 +279,7 @@ int guard_run(struct guard *g)
     if (guard_cgroup_clean(g) < 0)
         log_warning("[vm:%llu] processes of its cgroup do not end", (unsigned long long)g->vm);
     reap(&r);
-    guard_storage_release(g, guard_failed(g) && !r.reboot);
+    guard_storage_release(g, guard_failed(g));
     tell_end(&r);
     return 0;
 }

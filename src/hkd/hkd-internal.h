@@ -104,8 +104,9 @@ struct vm {
 
     /* How it ended, and what is told of it. */
     bool restart, reboots;
-    char reason[320]; /* why it was blocked; "" */
-    char why[256];    /* what the next change of state is logged with */
+    unsigned early_reboots; /* in a row, without its agent's answer between */
+    char reason[320];       /* why it was blocked; "" */
+    char why[256];          /* what the next change of state is logged with */
 
     /* The row (vm-row.c). */
     struct db_request *taking, *telling, *stopping;

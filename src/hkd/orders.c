@@ -162,7 +162,8 @@ static bool compare(struct orders *o, const struct store_vm_row *row)
         vm->seen = o->sweep;
         if (!vm_row_busy(vm) && vm->state != row->state && vm->state != VM_STOPPED)
             vm_row_tell(vm);
-        if (row->order == VM_CMD_STOP)
+        /* An order to start one that runs: its restart had begun. */
+        if (row->order == VM_CMD_STOP || (row->order && row->state == VM_RUNNING))
             vm_row_look(vm);
         else if (row->state == VM_RUNNING)
             due_set(vm, &row->due);

@@ -117,13 +117,17 @@ static void on_seen(void *arg, const struct db_result *r)
     }
     if (!store_vm_read_look(r, &seen))
         seen = (struct store_vm_seen){.wish = STORE_VM_STAYS};
+    if (seen.wish != STORE_VM_STAYS)
+        vm->stop_serial = seen.stop_serial;
     switch (seen.wish) {
     case STORE_VM_ORDERED:
-        vm->stop_serial = seen.stop_serial;
         vm_event(vm, VM_EV_STOP, "ordered");
         return;
     case STORE_VM_EXPIRED:
-        vm_event(vm, VM_EV_STOP, "its hard expiration was %s", seen.due.hard);
+        if (seen.due.hard[0])
+            vm_event(vm, VM_EV_STOP, "its hard expiration was %s", seen.due.hard);
+        else
+            vm_event(vm, VM_EV_STOP, "its restart had begun");
         return;
     case STORE_VM_IDLE:
         vm_event(vm, VM_EV_STOP, "its user has stayed away");
@@ -163,13 +167,16 @@ static void over(struct vm *vm, bool look)
 {
     struct hkd *d = vm->d;
     int64_t id = vm->id;
+    unsigned early_reboots = vm->reboots ? vm->early_reboots : 0;
     struct vm *next;
 
     vm_free(vm);
     if (look && host_runs(d->host)) {
         next = vm_new(d, id);
-        if (next)
+        if (next) {
+            next->early_reboots = early_reboots;
             vm_row_take_start(next, false);
+        }
     }
     host_vm_gone(d->host);
 }

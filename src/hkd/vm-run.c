@@ -46,10 +46,16 @@ static void note_end(struct vm *vm, const struct node_vm_exit *e)
     bool ran = vm->state == VM_RUNNING || vm->state == VM_STARTING_2;
 
     vm->reboots = e->end == NODE_END_REBOOT;
+    if (vm->reboots && vm->state == VM_STARTING_2)
+        vm->early_reboots++;
     /* A reboot of the guest that was told to stop is no wish to run on. */
     vm->restart = ran && e->end == NODE_END_REBOOT;
     snprintf(vm->why, sizeof vm->why, "%s%s%s", node_vm_end_to_string(e->end),
              e->text && e->text[0] ? ": " : "", e->text ? e->text : "");
+    if (vm->early_reboots >= VM_EARLY_REBOOTS_MAX)
+        snprintf(vm->why, sizeof vm->why,
+                 "the guest rebooted %u times in a row before its agent answered",
+                 vm->early_reboots);
 }
 
 static void gone(void *arg, const struct node_vm_exit *e)

@@ -58,8 +58,10 @@ struct vm *vm_free(struct vm *vm)
 
 static unsigned holds(const struct vm *vm)
 {
+    bool reboots = vm->reboots && vm->early_reboots < VM_EARLY_REBOOTS_MAX;
+
     return (vm->has_vma ? VM_IF_HAS_VMA : 0) | (vm->run ? VM_IF_LAUNCHED : 0) |
-           (vm->ready ? VM_IF_READY : 0) | (vm->reboots ? VM_IF_REBOOTS : 0);
+           (vm->ready ? VM_IF_READY : 0) | (reboots ? VM_IF_REBOOTS : 0);
 }
 
 void vm_rearm(struct vm *vm, const char *key)
@@ -177,8 +179,10 @@ void vm_event(struct vm *vm, enum vm_event event, const char *why, ...)
         vm->ready = true;
         vm_rearm(vm, "hkd.vm.start.network.timeout");
     }
-    if (event == VM_EV_ALIVE)
+    if (event == VM_EV_ALIVE) {
         vm->alive = true;
+        vm->early_reboots = 0;
+    }
     if (vm->run && (event == VM_EV_ALIVE || event == VM_EV_STOP || event == VM_EV_ABORT))
         node_vm_settle(vm->run);
     tell_row(vm, t);

@@ -54,8 +54,10 @@ enum vm_guard {
     VM_IF_HAS_VMA = 1,  /* its hypervisor runs a VMA */
     VM_IF_LAUNCHED = 2, /* there is something to end on the node */
     VM_IF_READY = 4,    /* VM_EV_READY has come */
-    VM_IF_REBOOTS = 8   /* the guest has asked to boot anew */
+    VM_IF_REBOOTS = 8   /* the guest has asked to boot anew, and not too often in a row */
 };
+/* So many reboots in a row before the VMA has answered are a failed start. */
+#define VM_EARLY_REBOOTS_MAX 3
 
 /* The name of one bit; "" of none. */
 const char *vm_guard_to_string(unsigned guard);

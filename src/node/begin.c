@@ -326,6 +326,43 @@ static void on_found(void *arg, const struct run_vm *vm)
     free(copy);
 }
 
+/* What could not be cleaned is tried again at the next start. */
+static void on_strays(void *arg, const struct ev_command_result *result)
+{
+    struct node_begin *b = arg;
+
+    b->command = NULL;
+    for (const char *line = result->out; *line; line += *line == '\n') {
+        size_t len = strcspn(line, "\n");
+        node_log(b->n, "a cgroup of no VM: %.*s", (int)len, line);
+        line += len;
+    }
+    if (result->status != 0)
+        node_log(b->n, "cgroups of no VM could not all be swept: %.*s",
+                 (int)strcspn(result->errors, "\n"), result->errors);
+    run_scan(b->n->s.run_dir, on_found, b);
+    sweep_next(b);
+}
+
+/* Cgroups of VMs that not even a folder tells of any more. */
+static void sweep_strays(struct node_begin *b)
+{
+    struct qvd_error err = {0};
+    char guard[256], names[40];
+    const char *argv[] = {guard,           "--strays",         "--run",
+                          b->n->s.run_dir, "--cgroup",         names,
+                          "--cgroup-fs",   b->n->s.cgroup_dir, NULL};
+    int r = str_format(guard, sizeof guard, "%s/qvd-guard", b->n->s.libexec_dir);
+
+    if (r == 0)
+        r = str_format(names, sizeof names, "qvd%s-", b->n->cgroup_mark);
+    r = r < 0 ? qvd_error_errno(&err, r, "cannot sweep cgroups")
+              : ev_command_run(b->n->loop, argv, NULL, 0, 4096, SWEEP_TIMEOUT_MS, on_strays, b,
+                               &b->command, &err);
+    if (r < 0)
+        finish(b, r, &err);
+}
+
 static void on_trial(void *arg, const struct ev_command_result *result)
 {
     struct node_begin *b = arg;
@@ -340,8 +377,7 @@ static void on_trial(void *arg, const struct ev_command_result *result)
         finish(b, err.code, &err);
         return;
     }
-    run_scan(b->n->s.run_dir, on_found, b);
-    sweep_next(b);
+    sweep_strays(b);
 }
 
 static must_check int begin_new(struct node *n, node_done_fn *done, void *arg,

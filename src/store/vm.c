@@ -111,13 +111,15 @@ static void read_due(const struct db_result *r, int row, int col, struct store_v
         ret->hard[0] = 0;
 }
 
-/* Not sent twice by itself: the second time would find the order taken. */
+/* May be sent twice: an order to stop stays on the row until a state is told that obeys it, and
+ * what was due becomes an order. Where the VM is on its way to its end there is nothing to obey. */
 struct db_request *store_vm_look(struct db *db, int64_t host, int64_t vm,
                                  const struct store_vm_rules *rules, db_done_fn *done, void *arg)
 {
     return db_query(
         db,
         "WITH o AS (SELECT r.vm_id, r.vm_cmd, r.vm_cmd_id, r.vm_state = 'running' AS runs,"
+        " r.vm_state NOT IN ('starting_1', 'starting_2', 'running') AS ends,"
         " r.vm_expiration_soft AS soft, r.vm_expiration_hard AS hard, " IDLE_AT(
             "$3") " AS idle"
                   "  FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id"
@@ -125,19 +127,22 @@ struct db_request *store_vm_look(struct db *db, int64_t host, int64_t vm,
                   "  WHERE r.vm_id = $1 AND r.host_id = $2 AND r.vm_state <> 'stopped'"
                   "  FOR NO KEY UPDATE OF r),"
                   "w AS (SELECT o.*, CASE WHEN vm_cmd = 'stop' THEN 1 WHEN NOT runs THEN 0"
-                  "  WHEN hard <= clock_timestamp() THEN 2 WHEN idle <= clock_timestamp() THEN 3 "
-                  "ELSE 0 END"
-                  "  AS wish FROM o),"
+                  "  WHEN vm_cmd = 'start' OR hard <= clock_timestamp() THEN 2"
+                  "  WHEN idle <= clock_timestamp() THEN 3 ELSE 0 END AS wish FROM o),"
                   "u AS (UPDATE vm_runtimes r SET"
-                  "  vm_cmd = CASE WHEN w.wish = 2 AND $4::boolean THEN 'start' END,"
+                  "  vm_cmd = CASE WHEN w.wish = 1 THEN NULL"
+                  "   WHEN w.vm_cmd = 'start' OR w.wish = 2 AND $4::boolean THEN 'start'"
+                  "   ELSE 'stop' END,"
                   "  vm_expiration_soft = CASE WHEN w.wish <> 2 THEN r.vm_expiration_soft END,"
                   "  vm_expiration_hard = CASE WHEN w.wish <> 2 THEN r.vm_expiration_hard END"
-                  "  FROM w WHERE r.vm_id = w.vm_id AND w.wish <> 0)"
-                  " SELECT wish, CASE WHEN wish = 1 THEN vm_cmd_id END,"
+                  "  FROM w WHERE r.vm_id = w.vm_id AND (w.wish > 1 OR w.wish = 1 AND w.ends)"
+                  "  RETURNING r.vm_cmd, r.vm_cmd_id)"
+                  " SELECT wish, CASE WHEN wish = 1 THEN vm_cmd_id"
+                  "  ELSE (SELECT vm_cmd_id FROM u WHERE vm_cmd = 'stop') END,"
                   " CASE WHEN wish = 0 AND runs AND soft <= clock_timestamp() THEN "
                   "nextval('serials') END, " DUE("soft", "hard", "idle") " FROM w",
         DB_PARAMS(DB_INT(vm), DB_INT(host), DB_INT(rules->idle_minutes), DB_BOOL(rules->restart)),
-        0, done, arg);
+        DB_REPEAT, done, arg);
 }
 
 bool store_vm_read_look(const struct db_result *r, struct store_vm_seen *ret)
@@ -169,6 +174,8 @@ struct db_request *store_vm_tell(struct db *db, int64_t host, int64_t vm,
         "WITH o AS (SELECT vm_id, vm_state FROM vm_runtimes"
         " WHERE vm_id = $1 AND host_id = $2 AND vm_state <> 'stopped' FOR UPDATE),"
         "r AS (UPDATE vm_runtimes r SET vm_state = $3, vm_pid = $4,"
+        " vm_cmd = CASE WHEN $3 IN ('starting_1', 'starting_2', 'running') THEN r.vm_cmd"
+        "  ELSE nullif(r.vm_cmd, 'stop') END,"
         " vma_ok_ts = CASE WHEN $5::boolean THEN now() ELSE r.vma_ok_ts END,"
         " blocked = r.blocked OR $6::text IS NOT NULL,"
         " blocked_reason = coalesce($6, r.blocked_reason)"
@@ -191,8 +198,8 @@ struct db_request *store_vm_stopped(struct db *db, int64_t host, int64_t vm, boo
 {
     return db_query(
         db,
-        "WITH o AS (SELECT vm_id, $4::text IS NULL AND ($3 OR vm_cmd IS NOT DISTINCT FROM 'start')"
-        "   AS again FROM vm_runtimes"
+        "WITH o AS (SELECT vm_id, $4::text IS NULL AND coalesce(vm_cmd = 'start', $3) AS again"
+        " FROM vm_runtimes"
         " WHERE vm_id = $1 AND host_id = $2 AND vm_state <> 'stopped' FOR UPDATE),"
         "r AS (UPDATE vm_runtimes r SET vm_state = 'stopped', vm_pid = NULL, vma_ok_ts = NULL,"
         " vm_cmd = CASE WHEN o.again THEN 'start' END,"

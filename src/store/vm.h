@@ -53,16 +53,18 @@ struct store_vm_rules {
     int64_t idle_minutes; /* vm.stop_after_disconnect, for OSFs that have none; -1 never */
     bool restart;         /* what the hard expiration does; else it stops */
 };
-/* Looks at the row for what is to be done now: an order to stop is taken; where a VM runs, its hard
- * expiration (which it has no more then; with restart, an order to start waits for its end) or
- * its user's staying away end it. One row, or none when it is not this node's or is stopped. */
+/* Looks at the row for what is to be done now: an order to stop; where a VM runs, its hard
+ * expiration (which it has no more then; with restart, an order to start waits for its end) or its
+ * user's staying away, which become orders on the row. The order to stop leaves it with the state
+ * that store_vm_tell() or store_vm_stopped() tells. One row, or none when it is not this node's or
+ * is stopped. */
 must_check struct db_request *store_vm_look(struct db *db, int64_t host, int64_t vm,
                                             const struct store_vm_rules *rules, db_done_fn *done,
                                             void *arg);
 enum store_vm_wish { STORE_VM_STAYS, STORE_VM_ORDERED, STORE_VM_EXPIRED, STORE_VM_IDLE };
 struct store_vm_seen {
     enum store_vm_wish wish;
-    int64_t stop_serial; /* of the order; else 0 */
+    int64_t stop_serial; /* of the order to stop; else 0 */
     struct store_vm_due due;
 };
 /* false: no row. */
@@ -72,7 +74,8 @@ bool store_vm_read_look(const struct db_result *r, struct store_vm_seen *ret);
 must_check struct db_request *store_vm_serial(struct db *db, db_done_fn *done, void *arg);
 int64_t store_vm_read_serial(const struct db_result *r);
 
-/* Tells a state other than stopped. pid: of the guard, 0 none. alive: the VMA has just answered.
+/* Tells a state other than stopped; one on the way to the end takes an order to stop from the row.
+ * pid: of the guard, 0 none. alive: the VMA has just answered.
  * reason: blocks the VM, NULL leaves that as it is. */
 struct store_vm_news {
     enum vm_state state;
@@ -84,9 +87,9 @@ struct store_vm_news {
 must_check struct db_request *store_vm_tell(struct db *db, int64_t host, int64_t vm,
                                             const struct store_vm_news *news, db_done_fn *done,
                                             void *arg);
-/* Gives the VM back: stopped, key deleted, node's count lowered; with restart, or when a start was
- * ordered meanwhile, the row stays the node's with an order to start. A reason blocks it, and then
- * it does not start again. */
+/* Gives the VM back: stopped, key deleted, node's count lowered; with restart (unless it was
+ * ordered to stop), or when a start was ordered meanwhile, the row stays the node's with an order
+ * to start. A reason blocks it, and then it does not start again. */
 must_check struct db_request *store_vm_stopped(struct db *db, int64_t host, int64_t vm,
                                                bool restart, const char *reason, db_done_fn *done,
                                                void *arg);

@@ -181,6 +181,34 @@ def test_survives_the_database(node):
     hkd.wait_state(node, (kept, new), 'stopped')
 
 
+def test_an_order_whose_answer_is_lost(node):
+    """What the look does is committed, and the connection cut before its answer: a standby that never
+    says that it has it holds the answer back. The sweep comes in an hour."""
+    one, = hkd.add_vms(node, node.osf, 1)
+    hkd.order_start(node, one)
+    hkd.wait_state(node, one, 'running')
+    node.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    node.psql('SELECT pg_reload_conf()')
+    wait_until(lambda: node.psql('SHOW synchronous_standby_names') == [['nobody']], 5, 'the setting')
+    hkd.order_stop(node, one, local=True)
+    cut = ("SELECT pg_terminate_backend(pid), query LIKE '%vm_expiration_hard AS hard%'"
+           " FROM pg_stat_activity WHERE usename = 'qvd_hkd' AND wait_event = 'SyncRep'")
+    wait_until(lambda: ['t', 't'] in node.psql(cut), 20, "a look's answer to be cut off")
+    node.psql('ALTER SYSTEM RESET synchronous_standby_names')
+    node.psql('SELECT pg_reload_conf()')
+    hkd.wait_state(node, one, 'stopped')
+    # What a look leaves that has made an order of a hard expiration.
+    hkd.order_start(node, one)
+    hkd.wait_state(node, one, 'running')
+    node.psql("SET qvd.notify = store; UPDATE vm_runtimes SET vm_cmd = 'start'"
+              f' WHERE vm_id = {one}')
+    node.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'qvd_hkd'")
+    wait_until(lambda: node.psql(f'SELECT run_ok FROM vm_counters WHERE vm_id = {one}') == [['3']],
+               20, 'the restart')
+    hkd.order_stop(node, one)
+    hkd.wait_state(node, one, 'stopped')
+
+
 def test_idle_means_idle(node):
     one, = hkd.add_vms(node, node.osf, 1)
     hkd.order_start(node, one)

@@ -276,15 +276,13 @@ def test_a_guest_that_reboots_while_it_starts(node):
     vm, = vms(node, 'reboots')
     hkd.order_start(node, vm)
     row(node, vm, 'starting_2', 'exited', 'reboots', 'stopped')
-    # By itself, again and again: it is stopped by order.
-    wait_until(lambda: int(node.psql('SELECT run_attempts FROM vm_counters'
-                                     f' WHERE vm_id = {vm}')[0][0]) > 1, 20, 'another start')
-
-    def stopped():
-        hkd.order_stop(node, vm)
-        return hkd.vm(node, vm)['host_id'] == ''
-    wait_until(stopped, 30, 'the end', interval=0.1)
-    assert hkd.vm(node, vm)['blocked'] == 'false' and kept(node, vm) == {}
+    # Started again by itself, but the third time in a row is a failed start.
+    row(node, vm, 'starting_2', 'exited', '', 'stopped', timeout=40)
+    wait_until(lambda: hkd.vm(node, vm)['host_id'] == '', 10, 'the end')
+    assert hkd.vm(node, vm)['blocked_reason'] == \
+        'no boot: the guest rebooted 3 times in a row before its agent answered'
+    assert node.psql(f'SELECT run_attempts FROM vm_counters WHERE vm_id = {vm}') == [['3']]
+    assert set(kept(node, vm)) == {'upper', 'work', 'console.log'}
 
 
 def test_unblocked_it_starts_again_and_the_last_failure_is_kept(node):
@@ -440,8 +438,13 @@ set -e
 mark=$(printf -- -; readlink /proc/1/ns/pid | tr -cd 0-9)
 for d in /sys/fs/cgroup /sys/fs/cgroup/*/; do
     [ -w "$d/cgroup.procs" ] && p=$(awk -F: -v n="$(basename $d)" '$2 == n {print $3}' /proc/1/cgroup)
-    [ -d "$d/$p" ] && [ -n "$p" ] && mkdir -p "$d/$p/qvd$mark-777"
-done 2>/dev/null || true
+    [ -d "$d/$p" ] && [ -n "$p" ] || continue
+    # With its folder; without, and with a process; with an LXC, so another hkd's; of other names.
+    mkdir -p "$d/$p/qvd$mark-777" "$d/$p/qvd$mark-778/vm/guest" "$d/$p/qvd$mark-779/monitor" \
+        "$d/$p/qvd$mark-780x" "$d/$p/qvd-test$mark-781"
+    setsid sleep 1000 & echo $! >"$d/$p/qvd$mark-778/vm/guest/cgroup.procs"
+    setsid sleep 1000 & echo $! >"$d/$p/qvd$mark-779/monitor/cgroup.procs"
+done >/dev/null 2>&1 || true
 ip link add qvd777 type veth peer name other777
 nft 'add element bridge qvd macs { "qvd777" . 54:52:00:03:0f:f0 }'
 mkdir -p /run/qvd/vm/777/root
@@ -457,7 +460,9 @@ touch -d '1 hour ago' /var/lib/qvd/storage/*/.trial-abcdefgh
 LEFT = (r"ip -o link | grep -o 'qvd777'; nft list ruleset | grep -o qvd777; ls -d /run/qvd/vm/777"
         ' /run/qvd/lxc/qvd-777 /run/qvd/dhcp/hosts/777 /var/lib/qvd/storage/overlayfs/*777*'
         ' /var/lib/qvd/storage/*/.unpack-* /var/lib/qvd/storage/*/.trial-* 2>/dev/null;'
-        r" find /sys/fs/cgroup -name 'qvd*-777' 2>/dev/null; cat /proc/mounts | grep vm/777; true")
+        r" find /sys/fs/cgroup -name 'qvd*-77[78]' 2>/dev/null; cat /proc/mounts | grep vm/777; true")
+# Not this hkd's to sweep.
+OTHERS = r"find /sys/fs/cgroup -name 'qvd*-779' -o -name 'qvd*-780x' -o -name 'qvd-test-*-781'"
 
 
 def test_what_a_crash_left_is_swept(node):
@@ -465,8 +470,12 @@ def test_what_a_crash_left_is_swept(node):
     node.run(['sh', '-c', CRASHED])
     before = node.run(['sh', '-c', LEFT]).stdout.split()
     assert len(before) >= 9, before
+    others = node.run(['sh', '-c', OTHERS]).stdout
+    assert len(others.split()) >= 3, others
     begin_hkd(node)
     wait_until(lambda: node.run(['sh', '-c', LEFT]).stdout == '', 20, 'nothing to be left')
+    assert node.run(['sh', '-c', OTHERS]).stdout == others
+    assert re.search(r'a cgroup of no VM: qvd-\d+-778 is swept', hkd.log(node))
     assert 'table bridge qvd' in node.run(['nft', 'list', 'ruleset']).stdout
     # One dnsmasq, and it is this hkd's.
     wait_until(lambda: len(node.run(['pgrep', '-x', 'dnsmasq'], check=False).stdout.split()) == 1,

@@ -61,8 +61,10 @@ def order_start(farm, *vms, host_id=1, quiet=False):
               f" WHERE host_id = {host_id}")
 
 
-def order_stop(farm, *vms, quiet=False):
+def order_stop(farm, *vms, quiet=False, local=False):
+    """quiet: nobody is notified; local: no standby is waited for."""
     farm.psql(('SET qvd.notify = store; ' if quiet else '')
+              + ('SET synchronous_commit = local; ' if local else '')
               + "UPDATE vm_runtimes SET vm_cmd = 'stop'"
               f" WHERE vm_id IN ({','.join(map(str, vms))}) AND vm_state <> 'stopped'")
 

@@ -41,6 +41,11 @@ static void take(struct db_request *q, struct db_result *r)
     r->rows = 1;
 }
 
+static bool ends(enum vm_state s)
+{
+    return s != VM_STARTING_1 && s != VM_STARTING_2 && s != VM_RUNNING;
+}
+
 static void tell(struct db_request *q, struct db_result *r)
 {
     struct fake_row *row = &fakes.rows[q->vm];
@@ -52,11 +57,13 @@ static void tell(struct db_request *q, struct db_result *r)
     if (q->reason[0])
         memcpy(row->reason, q->reason, sizeof row->reason);
     if (q->kind == STOPPED) {
-        bool again = !q->reason[0] && (q->restart || row->order == VM_CMD_START);
+        bool again = !q->reason[0] && (row->order ? row->order == VM_CMD_START : q->restart);
 
         row->order = again ? VM_CMD_START : VM_CMD_NONE;
         row->mine = again;
     }
+    if (ends(row->state) && row->order == VM_CMD_STOP)
+        row->order = VM_CMD_NONE;
     r->rows = 1;
     r->order = row->order;
 }
@@ -75,8 +82,12 @@ static void answer(void *arg)
         fakes.looks++;
         r.rows = 1;
         r.number = row->order == VM_CMD_STOP ? 77 : 0;
-        if (r.number)
+        if (r.number && ends(row->state))
             row->order = VM_CMD_NONE;
+        /* It has been done, but nobody hears of it. */
+        if (fakes.answer_lost)
+            r.status = DB_GONE;
+        fakes.answer_lost = false;
     }
     if (r.status == DB_OK && q->kind == SERIAL) {
         r.rows = 1;
@@ -413,6 +424,7 @@ bool host_stops_vms(const struct host *h)
 
 void orders_sweep_soon(struct orders *o)
 {
+    fakes.sweeps++;
 }
 
 void host_vm_gone(struct host *h)

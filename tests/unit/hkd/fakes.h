@@ -32,9 +32,10 @@ struct fakes {
     struct fake_row rows[FAKE_VMS + 1];
     struct fake_run runs[FAKE_VMS + 1];
     bool db_away;
+    bool answer_lost; /* of the next look */
     bool stops; /* the node stops its VMs */
     uint32_t rpc_status;
-    unsigned pings, poweroffs, expires, looks;
+    unsigned pings, poweroffs, expires, looks, sweeps;
     char expire_body[200];
     uint64_t last_serial;
     unsigned notified;

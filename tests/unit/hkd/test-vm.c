@@ -183,7 +183,7 @@ static void test_no_vma(void **state)
     assert_int_equal(fakes.runs[1].termed, 1);
     assert_int_equal(fakes.runs[1].killed, 1);
     /* A first process that ends before its agent has reported is a failed start; LXC does not tell
-     * whether it powered off. One that reboots is started again. */
+     * whether it powered off. One that reboots is started again, but not for ever. */
     order(2);
     fake_started(2);
     fake_gone(2, NODE_END_STOPPED, "its first process ended");
@@ -196,6 +196,29 @@ static void test_no_vma(void **state)
     assert_string_equal(fakes.rows[3].reason, "");
     assert_int_equal(state_of(3), VM_STARTING_1);
     assert_int_equal(fakes.runs[3].launched, 2);
+    fake_started(3);
+    fake_gone(3, NODE_END_REBOOT, "");
+    settle();
+    assert_int_equal(fakes.runs[3].launched, 3);
+    fake_started(3);
+    fake_gone(3, NODE_END_REBOOT, "");
+    wait_row(3, VM_STOPPED);
+    settle();
+    assert_string_equal(fakes.rows[3].reason, "no boot: the guest rebooted 3 times in a row before"
+                                              " its agent answered");
+    assert_null(get(3));
+    /* An answer between them begins the count anew, and so does an order. */
+    order(3);
+    for (int boot = 0; boot < 6; boot++) {
+        fake_started(3);
+        if (boot % 3 == 2) {
+            fake_ready(3);
+            wait_row(3, VM_RUNNING);
+        }
+        fake_gone(3, NODE_END_REBOOT, "");
+        settle();
+    }
+    assert_int_equal(state_of(3), VM_STARTING_1);
 }
 
 static void wait_looks(unsigned wanted)
@@ -389,6 +412,33 @@ static void test_outage(void **state)
     assert_int_equal(fakes.runs[3].launched, 0);
 }
 
+/* The answer is lost, the order is not: the sweep finds it again. And what was told to stop does
+ * not start again because its guest reboots first. */
+static void test_answer_lost(void **state)
+{
+    run(1);
+    fakes.rows[1].order = VM_CMD_STOP;
+    fakes.answer_lost = true;
+    vm_row_look(get(1));
+    settle();
+    assert_int_equal(state_of(1), VM_RUNNING);
+    assert_int_equal(fakes.sweeps, 1);
+    vm_row_look(get(1));
+    wait_row(1, VM_STOPPING_2);
+    assert_int_equal(fakes.last_serial, 77);
+    assert_int_equal(fakes.rows[1].order, VM_CMD_NONE);
+    fake_gone(1, NODE_END_STOPPED, "");
+    wait_row(1, VM_STOPPED);
+    assert_false(fakes.rows[1].mine);
+    run(2);
+    fakes.rows[2].order = VM_CMD_STOP;
+    fake_gone(2, NODE_END_REBOOT, "");
+    wait_row(2, VM_STOPPED);
+    settle();
+    assert_null(get(2));
+    assert_int_equal(fakes.runs[2].launched, 1);
+}
+
 static void test_lost(void **state)
 {
     run(1);
@@ -484,12 +534,12 @@ static void test_limit_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_life),           TEST(test_no_boot),  TEST(test_no_network),
-        TEST(test_no_vma),         TEST(test_line),     TEST(test_stop_by_force),
-        TEST(test_dead_agent),     TEST(test_outage),   TEST(test_ordered_again),
-        TEST(test_ends_by_itself), TEST(test_due),      TEST(test_idle),
-        TEST(test_lost),           TEST(test_adoption), TEST(test_no_image),
-        TEST(test_limit_keys),
+        TEST(test_life),           TEST(test_no_boot),    TEST(test_no_network),
+        TEST(test_no_vma),         TEST(test_line),       TEST(test_stop_by_force),
+        TEST(test_dead_agent),     TEST(test_outage),     TEST(test_ordered_again),
+        TEST(test_ends_by_itself), TEST(test_due),        TEST(test_idle),
+        TEST(test_answer_lost),    TEST(test_lost),       TEST(test_adoption),
+        TEST(test_no_image),       TEST(test_limit_keys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
