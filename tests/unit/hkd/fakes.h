@@ -33,7 +33,7 @@ struct fakes {
     struct fake_run runs[FAKE_VMS + 1];
     bool db_away;
     bool answer_lost; /* of the next look */
-    bool stops; /* the node stops its VMs */
+    bool stops;       /* the node stops its VMs */
     uint32_t rpc_status;
     unsigned pings, poweroffs, expires, looks, sweeps;
     char expire_body[200];
