@@ -428,6 +428,11 @@ const char *client_display_keyboard(const struct client_display *d)
     return d->keyboard;
 }
 
+unsigned client_display_depth(const struct client_display *d)
+{
+    return d->query.depth;
+}
+
 void client_display_allow(struct client_display *d, pid_t pid)
 {
     d->allowed = pid;

@@ -56,9 +56,10 @@ static must_check int after_setup(struct keyboard_query *q, const uint8_t *m, si
         return -EBADMSG;
     /* Behind the fixed part: the vendor's name, padded, formats of eight bytes, then screens. */
     size_t at = 40 + ((get_u16(m + 24) + 3) & ~3U) + 8 * (size_t)m[29];
-    if (m[28] == 0 || at + 4 > len)
+    if (m[28] == 0 || at + 40 > len)
         return -EBADMSG;
     q->root = get_u32(m + at);
+    q->depth = m[at + 38];
     q->step = KEYBOARD_ATOM;
     put_u16(request + 2, 2 + (name + 3) / 4);
     put_u16(request + 4, name);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-/* The keyboard that an X server was set up for: the property _XKB_RULES_NAMES of its root window,
- * asked for with bare bytes of the X protocol (little-endian, as we opened the connection). */
+/* What an X server was set up for: its depth, from its first answer, and its keyboard, the property
+ * _XKB_RULES_NAMES of its root window, asked for with bare bytes of the X protocol (little-endian,
+ * as we opened the connection). */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,6 +15,7 @@
 struct keyboard_query {
     enum { KEYBOARD_SETUP, KEYBOARD_ATOM, KEYBOARD_PROPERTY } step;
     uint32_t root;
+    unsigned depth; /* of the root window; 0: not known yet */
 };
 
 /* Looks at what the server has sent so far (consumed from in when it is a whole message) and

@@ -62,12 +62,14 @@ int client_connect_target(struct qvdclient *c, struct buf *out)
     const char *keyboard = client_option(c, QVDCLIENT_KEYBOARD);
     const char *fullscreen = client_flag(c, QVDCLIENT_FULLSCREEN) ? "1" : "0";
     const char *locale = client_option(c, QVDCLIENT_LOCALE);
-    char zone[128] = "";
+    char zone[128] = "", depth[16] = "";
 
     if (!*timezone) {
         local_timezone(zone, sizeof zone);
         timezone = zone;
     }
+    if (client_display_depth(c->display))
+        snprintf(depth, sizeof depth, "%u", client_display_depth(c->display));
     int r = buf_printf(out, WIRE_L7R_CONNECT "?id=%llu", (unsigned long long)c->vm_id);
     if (r >= 0 && c->again.active)
         r = buf_printf(out, "&%s=%llu", c->goal == GOAL_ASK_END ? WIRE_L7R_ENDED : WIRE_L7R_RESUME,
@@ -80,6 +82,8 @@ int client_connect_target(struct qvdclient *c, struct buf *out)
         r = put(out, "qvd.client.geometry", client_option(c, QVDCLIENT_GEOMETRY));
     if (r >= 0)
         r = put(out, "qvd.client.fullscreen", fullscreen);
+    if (r >= 0)
+        r = put(out, "qvd.client.depth", depth);
     if (r >= 0)
         r = put(out, "qvd.client.keyboard",
                 *keyboard ? keyboard : client_display_keyboard(c->display));

@@ -284,7 +284,7 @@ static const struct {
 
 static void refused(struct qvdclient *c, int status, const char *body)
 {
-    char line[160];
+    char line[320];
 
     first_line(body, line, sizeof line);
     if (status == 404 && c->goal == GOAL_LIST) {

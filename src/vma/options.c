@@ -124,14 +124,26 @@ static must_check int put_channels(struct writer *w, const struct conf *conf,
     return r;
 }
 
+/* A desktop that lives on passes "fullscreen" over, and takes "geometry=fullscreen", the size of
+ * its new display with it, only after "resize". A geometry counts once in nxagent's life: the
+ * first. */
+static must_check int put_size(struct writer *w, const struct wire_params *params, bool resumed)
+{
+    const char *full = wish(params, "qvd.client.fullscreen", "");
+
+    if (resumed && str_eq(full, "1"))
+        return buf_append_str(w->out, ",resize=1,geometry=fullscreen");
+    int r = put(w, "geometry", wish(params, "qvd.client.geometry", ""), "");
+    return r < 0 || !*full ? r : put(w, "fullscreen", str_eq(full, "1") ? "1" : "0", "");
+}
+
 int options_write(const struct conf *conf, const struct wire_params *params, unsigned display,
-                  struct buf *out, options_dropped_fn *dropped, void *arg)
+                  bool resumed, struct buf *out, options_dropped_fn *dropped, void *arg)
 {
     struct writer w = {out, dropped, arg};
     const char *keyboard =
         wish(params, "qvd.client.keyboard", conf_str(conf, "vma.default.client.keyboard"));
     const char *link = conf_str(conf, "vma.default.client.link");
-    const char *full = wish(params, "qvd.client.fullscreen", "");
     const char *extra = wish(params, "qvd.client.nxagent.extra_args", "");
     /* bypass: a desktop may be resumed on a display of other depths (nxagent otherwise refuses). */
     int r = buf_append_str(out, "nx/nx,tolerancechecks=bypass");
@@ -143,9 +155,7 @@ int options_write(const struct conf *conf, const struct wire_params *params, uns
     if (r == 0)
         r = put_link(&w, link, wish(params, "qvd.client.link", link), extra);
     if (r == 0)
-        r = put(&w, "geometry", wish(params, "qvd.client.geometry", ""), "");
-    if (r == 0 && *full)
-        r = put(&w, "fullscreen", str_eq(full, "1") ? "1" : "0", "");
+        r = put_size(&w, params, resumed);
     if (r == 0)
         r = put_channels(&w, conf, params, display);
     if (r == 0)

@@ -11,10 +11,11 @@
 /* Told for each wish that is left out. */
 typedef void options_dropped_fn(void *arg, const char *name, const char *why);
 
-/* Appends "nx/nx,...:DISPLAY\n" to out. 0, -ENOBUFS, -ENOMEM. */
+/* Appends "nx/nx,...:DISPLAY\n" to out. resumed: for a desktop that lives on. 0, -ENOBUFS, -ENOMEM.
+ */
 must_check int options_write(const struct conf *conf, const struct wire_params *params,
-                             unsigned display, struct buf *out, options_dropped_fn *dropped,
-                             void *arg);
+                             unsigned display, bool resumed, struct buf *out,
+                             options_dropped_fn *dropped, void *arg);
 
 /* Sets what printing hooks are told: qvd.printing.enabled, qvd.printing.port. 0, -ENOBUFS, -ENOMEM.
  */

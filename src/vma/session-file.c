@@ -40,6 +40,7 @@ static must_check int put_all(struct wire_params *p, const struct session_saved 
     } numbers[] = {
         {"hup_out",       s->hup_out            },
         {"stream_lost",   s->stream_lost        },
+        {"depth",         s->depth              },
         {"agent.pid",     s->agent.pid          },
         {"agent.began",   s->agent.began        },
         {"session.pid",   s->agent.session_pid  },
@@ -108,18 +109,20 @@ static must_check int get_user(const struct wire_params *p, struct user *u)
 
 static must_check int get_all(const struct wire_params *p, struct session_saved *s)
 {
-    uint64_t pid = 0, session_pid = 0, hup = 0, lost = 0;
+    uint64_t pid = 0, session_pid = 0, hup = 0, lost = 0, depth = 0;
     const char *state = wire_params_get(p, "state");
 
     s->state = state ? nx_state_from_string(state) : NX_STATE_INVALID;
     if (s->state == NX_STATE_INVALID || get_u64(p, "hup_out", 1, &hup) < 0 ||
-        get_u64(p, "stream_lost", 1, &lost) < 0 || get_u64(p, "agent.pid", 1 << 22, &pid) < 0 ||
+        get_u64(p, "stream_lost", 1, &lost) < 0 || get_u64(p, "depth", 255, &depth) < 0 ||
+        get_u64(p, "agent.pid", 1 << 22, &pid) < 0 ||
         get_u64(p, "agent.began", UINT64_MAX, &s->agent.began) < 0 ||
         get_u64(p, "session.pid", 1 << 22, &session_pid) < 0 ||
         get_u64(p, "session.began", UINT64_MAX, &s->agent.session_began) < 0)
         return -EBADMSG;
     s->hup_out = hup;
     s->stream_lost = lost;
+    s->depth = depth;
     s->agent.pid = pid;
     s->agent.session_pid = session_pid;
     return get_user(p, &s->user);

@@ -12,6 +12,7 @@
 struct session_saved {
     enum nx_state state;
     bool hup_out, stream_lost;
+    unsigned depth; /* of the display it was begun on; 0: unknown */
     struct user user;
     struct agent_saved agent;
     struct wire_params *params; /* read: yours to free */

@@ -37,6 +37,7 @@ struct session {
     unsigned display;
     struct wire_params *params;
     struct user user;
+    unsigned depth; /* of the display that the desktop was begun on; 0: nobody has told it */
     struct agent *agent;
     struct prepare *prepare;  /* under way */
     struct ev_timer *adopted; /* armed for a moment after an adoption */
@@ -159,6 +160,7 @@ static void save(struct session *s)
     const struct session_saved saved = {.state = s->state,
                                         .hup_out = s->hup_out,
                                         .stream_lost = s->stream_lost,
+                                        .depth = s->depth,
                                         .user = s->user,
                                         .agent = agent_save(s->agent),
                                         .params = s->params};
@@ -218,14 +220,41 @@ static void on_prepared(void *arg, const struct user *user, const struct qvd_err
     session_event(s, NX_EV_PREPARED);
 }
 
+/* Bits a pixel of the client's display; 0: it does not tell. */
+static unsigned wanted_depth(const struct session *s)
+{
+    const char *text = wire_params_get(s->params, "qvd.client.depth");
+    uint64_t depth;
+
+    return text && str_to_u64(text, 255, &depth) == 0 ? depth : 0;
+}
+
+/* nxagent shows a desktop only on displays with the visuals of the first, and otherwise falls
+ * asleep again without a word to the person. */
+static must_check int check_depth(const struct session *s, struct qvd_error *err)
+{
+    unsigned wanted = wanted_depth(s);
+
+    if (s->state != NX_WAKING || !s->depth || !wanted || s->depth == wanted)
+        return 0;
+    return qvd_error_set(err, -EPERM,
+                         "it was begun on a display of colour depth %u and cannot be shown on one "
+                         "of %u; its windows are kept: connect from a display like the first, or "
+                         "restart the virtual machine",
+                         s->depth, wanted);
+}
+
 /* Runs after the state was entered, so that what fails at once finds it. */
 static void begin_preparing(struct session *s)
 {
     const struct user *present = s->state == NX_WAKING ? &s->user : NULL;
     struct qvd_error err;
+    int r = check_depth(s, &err);
 
-    if (prepare_begin(s->loop, s->conf, s->params, present, on_prepared, s, &s->prepare) < 0) {
-        (void)qvd_error_set(&err, -ENOMEM, "cannot prepare the desktop: out of memory");
+    if (r == 0 &&
+        prepare_begin(s->loop, s->conf, s->params, present, on_prepared, s, &s->prepare) < 0)
+        r = qvd_error_set(&err, -ENOMEM, "cannot prepare the desktop: out of memory");
+    if (r < 0) {
         fail(s, &err);
         session_event(s, NX_EV_FAILED);
     }
@@ -238,12 +267,12 @@ static void on_dropped(void *arg, const char *name, const char *why)
     log_warning("session: client's option %s left out: %s", name, why);
 }
 
-static must_check int write_options(struct session *s, struct qvd_error *err)
+static must_check int write_options(struct session *s, bool resumed, struct qvd_error *err)
 {
     struct buf b;
 
     buf_init(&b, 8192);
-    int r = options_write(s->conf, s->params, s->display, &b, on_dropped, s);
+    int r = options_write(s->conf, s->params, s->display, resumed, &b, on_dropped, s);
     if (r == 0)
         r = fs_mkdirs(OPTIONS_DIR, 0711);
     if (r == 0)
@@ -287,8 +316,11 @@ static void on_line(void *owner, const char *line)
             event = NX_EV_STRAY;
         s->hup_out = s->stream_lost = false;
     }
-    if (event == NX_EV_UP)
+    if (event == NX_EV_UP) {
         s->stream_lost = false;
+        if (!s->depth)
+            s->depth = wanted_depth(s);
+    }
     if (event != NX_EV_MAX)
         session_event(s, event);
 }
@@ -330,7 +362,8 @@ static void spawn(struct session *s)
     ev_deferred_cancel(&s->bury);
     s->agent = agent_free(s->agent);
     s->complaint[0] = '\0';
-    int r = write_options(s, &err);
+    s->depth = 0;
+    int r = write_options(s, false, &err);
     if (r == 0)
         r = agent_start(s->loop, s->conf, &s->user, s->params, s->display, OPTIONS_FILE, &agent_ops,
                         s, &s->agent, &err);
@@ -353,7 +386,7 @@ static void wake(struct session *s)
     struct qvd_error err;
 
     /* With the old options the desktop still comes back. */
-    if (write_options(s, &err) < 0)
+    if (write_options(s, true, &err) < 0)
         log_warning("%s, ignoring it", err.text);
     s->hup_out = s->stream_lost = false;
     agent_signal(s->agent, SIGHUP);
@@ -494,6 +527,7 @@ static must_check int adopt(struct session *s, struct session_saved *saved)
     s->user = saved->user;
     s->hup_out = saved->hup_out;
     s->stream_lost = saved->stream_lost;
+    s->depth = saved->depth;
     s->state = state_to_adopt(saved->state);
     uint64_t ms = limit_ms(s, s->state);
     if (ms)

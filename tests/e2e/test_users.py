@@ -265,12 +265,12 @@ def window_manager(screen):
 
 
 def test_full_screen_and_then_another_display(farm, xservers):
-    """Over the whole screen, and then everything is there in another size."""
+    """From a window over the whole screen, and then everything is there in another size."""
     large, small = xservers(size='1280x1024x24'), xservers(size='1024x768x24')
     seed = secrets.token_hex(8)
-    # A new desktop: nxagent does not always fit a resumed one to the window that covers the screen.
-    if farm.vm_row('bob')['state'] == 'running':
-        farm.qa('vm', 'stop', '--wait', '-f', 'name=bob')
+    with window_manager(small), farm.client('bob', small.display, *LOSSLESS, '-g', '800x600'):
+        wait_desktop(small)
+    wait_disconnected(farm, 'bob')
     with window_manager(large), farm.client('bob', large.display, *LOSSLESS, '-f'):
         wait_desktop(large)
         put_tools(farm, 'bob')
@@ -291,6 +291,30 @@ def test_full_screen_and_then_another_display(farm, xservers):
         wait_picture(small, seed)
         assert session_pid(farm, 'bob', 'painter.py') == pid
         shot(small, 'smaller')
+        end(farm, 'bob', 'painter.py')
+    wait_disconnected(farm, 'bob')
+
+
+def test_another_colour_depth_is_told(farm, xservers):
+    """nxagent cannot show it there: the person reads so, and finds his windows where he left them."""
+    deep, poor = xservers(), xservers(size='1280x1024x16')
+    seed = secrets.token_hex(8)
+    with farm.client('bob', deep.display, *LOSSLESS, '-g', '1024x768'):
+        wait_desktop(deep)
+        put_tools(farm, 'bob')
+        begin(farm, 'bob', f'python3 painter.py {seed}')
+        wait_picture(deep, seed)
+        pid = session_pid(farm, 'bob', 'painter.py')
+    wait_disconnected(farm, 'bob')
+    with farm.client('bob', poor.display) as client:
+        assert client.wait(20) == 7
+        assert log_of(client).splitlines()[-1] == (
+            'qvdclient: refused: The desktop refused the session: it was begun on a display of '
+            'colour depth 24 and cannot be shown on one of 16; its windows are kept: connect from '
+            'a display like the first, or restart the virtual machine (403)')
+    with farm.client('bob', deep.display, *LOSSLESS, '-g', '1024x768'):
+        wait_picture(deep, seed)
+        assert session_pid(farm, 'bob', 'painter.py') == pid
         end(farm, 'bob', 'painter.py')
     wait_disconnected(farm, 'bob')
 

@@ -10,14 +10,16 @@
 
 #include "client/keyboard.h"
 
-/* X11 protocol, "Connection Setup": 8 bytes, then 64 more: a vendor of 5 letters (padded to 8), one
- * format of 8 bytes, one screen whose root is 0x0000050d. */
-static const uint8_t setup[] = "\x01\x00\x0b\x00\x00\x00\x10\x00"
+/* X11 protocol, "Connection Setup": 8 bytes, then 88 more: a vendor of 5 letters (padded to 8), one
+ * format of 8 bytes, one screen whose root is 0x0000050d and of depth 24. */
+static const uint8_t setup[] = "\x01\x00\x0b\x00\x00\x00\x16\x00"
                                "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
                                "\x05\x00\xff\xff\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
                                "XOrg!\x00\x00\x00"
                                "\x18\x20\x20\x00\x00\x00\x00\x00"
-                               "\x0d\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+                               "\x0d\x05\x00\x00\x20\x00\x00\x00\xff\xff\xff\x00\x00\x00\x00\x00"
+                               "\x00\x00\x00\x00\x00\x05\x00\x04\x52\x01\x0f\x01\x01\x00\x01\x00"
+                               "\x21\x00\x00\x00\x01\x01\x18";
 /* InternAtom of 16 letters, only if it exists; its answer: atom 99. */
 static const uint8_t ask_atom[] = "\x10\x01\x06\x00\x10\x00\x00\x00_XKB_RULES_NAMES";
 static const uint8_t atom[32] = "\x01\x00\x01\x00\x00\x00\x00\x00\x63";
@@ -60,10 +62,11 @@ static int whole_talk(const char *names, size_t len, size_t piece, char *result)
     struct buf out;
 
     buf_init(&out, 0);
-    assert_int_equal(sizeof setup, 72);
+    assert_int_equal(sizeof setup, 96);
     assert_int_equal(feed(&q, setup, sizeof setup, piece, &out, result), 0);
     assert_int_equal(out.len, 24);
     assert_memory_equal(out.data, ask_atom, 24);
+    assert_int_equal(q.depth, 24);
     buf_done(&out);
     assert_int_equal(feed(&q, atom, sizeof atom, piece, &out, result), 0);
     assert_int_equal(out.len, 24);

@@ -174,8 +174,8 @@ static void count_dropped(void *arg, const char *name, const char *why)
     n_dropped++;
 }
 
-static void check_options(const char *settings, const char *const *pairs, const char *want,
-                          int dropped)
+static void check_options_for(bool resumed, const char *settings, const char *const *pairs,
+                              const char *want, int dropped)
 {
     struct conf *conf = conf_new(NULL, NULL);
     struct wire_params *params = wire_params_new();
@@ -188,12 +188,18 @@ static void check_options(const char *settings, const char *const *pairs, const 
         fail_msg("%s", err.text);
     for (; *pairs; pairs += 2)
         assert_int_equal(wire_params_set(params, pairs[0], pairs[1]), 0);
-    assert_int_equal(options_write(conf, params, 100, &out, count_dropped, NULL), 0);
+    assert_int_equal(options_write(conf, params, 100, resumed, &out, count_dropped, NULL), 0);
     assert_string_equal(buf_cstr(&out), want);
     assert_int_equal(n_dropped, dropped);
     buf_done(&out);
     wire_params_free(params);
     conf_free(conf);
+}
+
+static void check_options(const char *settings, const char *const *pairs, const char *want,
+                          int dropped)
+{
+    check_options_for(false, settings, pairs, want, dropped);
 }
 
 #define BEGINNING "nx/nx,tolerancechecks=bypass,"
@@ -212,6 +218,13 @@ static void test_options(void **state)
                                         "qvd.client.fullscreen",
                                         "0",
                                         NULL};
+    static const char *const full[] = {"qvd.client.link",
+                                       "lan",
+                                       "qvd.client.geometry",
+                                       "800x600",
+                                       "qvd.client.fullscreen",
+                                       "1",
+                                       NULL};
     static const char *const empty[] = {
         "qvd.client.keyboard", "", "qvd.client.link", "", "qvd.client.fullscreen", "", NULL};
     static const char *const evil[] = {"qvd.client.keyboard",
@@ -248,6 +261,14 @@ static void test_options(void **state)
                   BEGINNING "keyboard=pc105/es,client=linux,link=adsl,geometry=800x600,"
                             "fullscreen=0:100\n",
                   0);
+    check_options("", full,
+                  BEGINNING "keyboard=pc105/us,link=lan,geometry=800x600,fullscreen=1:100\n", 0);
+    check_options_for(true, "", full,
+                      BEGINNING "keyboard=pc105/us,link=lan,resize=1,geometry=fullscreen:100\n", 0);
+    check_options_for(true, "", usual,
+                      BEGINNING "keyboard=pc105/es,client=linux,link=adsl,geometry=800x600,"
+                                "fullscreen=0:100\n",
+                      0);
     check_options("", empty, BEGINNING "keyboard=pc105/us,link=local,pack=nopack:100\n", 0);
     check_options("", evil, BEGINNING "link=local,pack=nopack:100\n", 4);
     check_options("", rate, BEGINNING "keyboard=pc105/us,link=isdn:100\n", 0);
