@@ -13,14 +13,11 @@
 
 #define CELLS 16384u
 
-struct region {
-    _Atomic uint32_t used; /* by the master; others pass over what is not */
-    _Atomic uint32_t cells[CELLS];
-};
-
 struct shared {
     uint64_t key[2];
-    struct region regions[L7R_COUNTS_REGIONS];
+    /* By the master. What is not used is passed over, and its page stays untouched. */
+    _Atomic uint8_t used[L7R_COUNTS_REGIONS];
+    _Atomic uint32_t cells[L7R_COUNTS_REGIONS][CELLS];
 };
 
 struct l7r_counts {
@@ -106,8 +103,8 @@ static unsigned sum(struct shared *s, unsigned cell)
     unsigned total = 0;
 
     for (unsigned i = 0; i < L7R_COUNTS_REGIONS; i++)
-        if (atomic_load_explicit(&s->regions[i].used, memory_order_relaxed))
-            total += atomic_load_explicit(&s->regions[i].cells[cell], memory_order_relaxed);
+        if (atomic_load_explicit(&s->used[i], memory_order_relaxed))
+            total += atomic_load_explicit(&s->cells[i][cell], memory_order_relaxed);
     return total;
 }
 
@@ -118,7 +115,7 @@ unsigned l7r_counts_enter(struct l7r_counts *c, unsigned region, const char *add
     cells_of(c->shared, address, cells);
     /* One after the other: two workers that take the last place at once both see it taken. */
     for (int i = 0; i < 2; i++)
-        atomic_fetch_add(&c->shared->regions[region].cells[cells[i]], 1);
+        atomic_fetch_add(&c->shared->cells[region][cells[i]], 1);
     unsigned a = sum(c->shared, cells[0]), b = sum(c->shared, cells[1]);
     /* Both cells may be the same one. */
     if (cells[0] == cells[1])
@@ -132,14 +129,14 @@ void l7r_counts_leave(struct l7r_counts *c, unsigned region, const char *address
 
     cells_of(c->shared, address, cells);
     for (int i = 0; i < 2; i++)
-        atomic_fetch_sub(&c->shared->regions[region].cells[cells[i]], 1);
+        atomic_fetch_sub(&c->shared->cells[region][cells[i]], 1);
 }
 
 int l7r_counts_take_region(struct l7r_counts *c)
 {
     for (int i = 0; i < L7R_COUNTS_REGIONS; i++)
-        if (!atomic_load(&c->shared->regions[i].used)) {
-            atomic_store(&c->shared->regions[i].used, 1);
+        if (!atomic_load(&c->shared->used[i])) {
+            atomic_store(&c->shared->used[i], 1);
             return i;
         }
     return -ENOSPC;
@@ -147,8 +144,6 @@ int l7r_counts_take_region(struct l7r_counts *c)
 
 void l7r_counts_give_region(struct l7r_counts *c, unsigned region)
 {
-    struct region *r = &c->shared->regions[region];
-
-    atomic_store(&r->used, 0);
-    memset((void *)r->cells, 0, sizeof r->cells);
+    atomic_store(&c->shared->used[region], 0);
+    memset((void *)c->shared->cells[region], 0, sizeof c->shared->cells[region]);
 }
