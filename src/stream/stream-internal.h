@@ -116,8 +116,11 @@ must_check int tls_demand_clients(SSL_CTX *ctx, const struct tls_server_spec *sp
  * once, and all that came is OpenSSL's, but for what it could not take (kept: 0 or -ENOMEM). */
 must_check int tls_io_attach(struct stream *s);
 void tls_io_begin_read(struct stream *s);
+/* In between: does OpenSSL have all of it? */
 bool tls_io_all_read(void);
 must_check int tls_io_end_read(struct stream *s);
+/* OpenSSL gives its buffer for reading back, which it takes for a ticket too (16 KiB). */
+void tls_io_give_back(struct stream *s);
 /* Between begin_write and end_write records are gathered as long as there is room for one more;
  * what the kernel does not take then is kept: 0, -ENOMEM, other -errno. */
 void tls_io_begin_write(struct stream *s);

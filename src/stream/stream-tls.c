@@ -83,11 +83,12 @@ static ssize_t tls_write(struct stream *s, const void *data, size_t len)
 {
     size_t done = 0;
     ssize_t r = tls_io_flush(s);
+    bool ticket = s->ticket_due;
 
     if (r < 0)
         return broken(s, r);
     tls_io_begin_write(s);
-    if (s->ticket_due)
+    if (ticket)
         (void)SSL_new_session_ticket(s->ssl); /* comes along; without it he cannot resume */
     s->ticket_due = false;
     while (done < len && tls_io_room()) {
@@ -103,6 +104,8 @@ static ssize_t tls_write(struct stream *s, const void *data, size_t len)
     }
     int sent = tls_io_end_write(s);
     s->wants_write = false; /* watched anyway as long as bytes are queued */
+    if (ticket)
+        tls_io_give_back(s);
     if (sent < 0)
         return broken(s, sent);
     return done > 0 ? (ssize_t)done : broken(s, r ? r : -EPIPE);

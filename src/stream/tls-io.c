@@ -3,6 +3,7 @@
  * scratches that all streams of a thread share. What is left of a turn waits in memory of the
  * stream's own. Does not know what the records are. */
 #include <openssl/bio.h>
+#include <openssl/err.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -174,6 +175,19 @@ int tls_io_end_read(struct stream *s)
 {
     in.of = NULL;
     return in.at < in.len ? keep(&s->cipher_in, in.bytes + in.at, in.len - in.at) : 0;
+}
+
+/* It does so when it finds nothing. */
+void tls_io_give_back(struct stream *s)
+{
+    char byte;
+
+    in.of = s;
+    in.at = in.len = 0;
+    in.asked = true;
+    ERR_clear_error();
+    (void)SSL_peek(s->ssl, &byte, 1);
+    in.of = NULL;
 }
 
 /* --- a turn of writing ------------------------------------------------------------------------ */
