@@ -22,7 +22,7 @@
 #include "stream/tls.h"
 #include "wire/l7r.h"
 
-struct resolver;
+struct ev_resolve;
 
 #define CLIENT_SHARED_MAX 32 /* variables for the authentication */
 
@@ -84,7 +84,7 @@ struct qvdclient {
 
     char host_port[300];
     char *password;
-    struct resolver *resolver;
+    struct ev_resolve *resolver;
     struct addrinfo *addresses, *next_address;
     struct tls_context *tls;
     struct stream *stream;    /* until it is open */
@@ -175,12 +175,6 @@ must_check int client_trust_add(struct qvdclient *c, const struct client_cert *c
 bool client_fingerprint_equal(const char *a, const char *b);
 /* A new path below the person's home; NULL. */
 must_check char *client_home_path(const char *name);
-
-/* resolve.c: 0 and done later, or -ENOMEM. list: freeaddrinfo(), NULL with the reason. */
-typedef void resolver_fn(void *arg, struct addrinfo *list, const char *why);
-must_check int resolver_start(struct ev_loop *loop, const char *host, const char *port,
-                              resolver_fn *done, void *arg, struct resolver **ret_resolver);
-struct resolver *resolver_free(struct resolver *r);
 
 /* loop.c */
 struct ev_loop *client_loop(struct qvdclient_loop *loop);

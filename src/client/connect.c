@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "client/client-internal.h"
+#include "ev/resolve.h"
 
 #define CONNECT_MS 20000
 #define ASK_END_MS 3000 /* a word more at the end is not worth a longer wait */
@@ -16,7 +17,7 @@ static void try_next_address(struct qvdclient *c);
 
 void client_disconnect(struct qvdclient *c)
 {
-    c->resolver = resolver_free(c->resolver);
+    c->resolver = ev_resolve_free(c->resolver);
     if (c->addresses)
         freeaddrinfo(c->addresses);
     c->addresses = c->next_address = NULL;
@@ -225,7 +226,7 @@ static void on_resolved(void *arg, struct addrinfo *list, const char *why)
     struct qvdclient *c = arg;
     unsigned n = 0;
 
-    c->resolver = resolver_free(c->resolver);
+    c->resolver = ev_resolve_free(c->resolver);
     if (!list) {
         client_end(c, QVDCLIENT_UNREACHABLE, "%s: %s", client_option(c, QVDCLIENT_HOST),
                    why ? why : "no address");
@@ -292,7 +293,7 @@ void client_connect(struct qvdclient *c)
     if (!c->tls && client_flag(c, QVDCLIENT_USE_SSL) && make_tls(c) < 0)
         return;
     client_set_state(c, QVDCLIENT_RESOLVING);
-    int r = resolver_start(c->loop, client_option(c, QVDCLIENT_HOST),
+    int r = ev_resolve_new(c->loop, client_option(c, QVDCLIENT_HOST),
                            client_option(c, QVDCLIENT_PORT), on_resolved, c, &c->resolver);
     if (r < 0)
         client_end(c, QVDCLIENT_FAILED, "looking up the server's name: %s", strerror(-r));

@@ -12,6 +12,7 @@
 #include "client/client-internal.h"
 #include "client/keyboard.h"
 #include "client/xauth.h"
+#include "ev/resolve.h"
 #include "stream/relay.h"
 
 #define ANSWER_MS 5000
@@ -34,7 +35,7 @@ struct client_display {
     void *arg;
     char name[300];
 
-    struct resolver *resolver;
+    struct ev_resolve *resolver;
     struct addrinfo *addresses;
     struct stream *probe;
     struct ev_timer *timer;
@@ -370,7 +371,7 @@ static void on_resolved(void *arg, struct addrinfo *list, const char *why)
 {
     struct client_display *d = arg;
 
-    d->resolver = resolver_free(d->resolver);
+    d->resolver = ev_resolve_free(d->resolver);
     d->addresses = list;
     if (!list)
         refuse(d, why ? why : "no address");
@@ -384,7 +385,7 @@ static must_check int begin(struct client_display *d)
     char port[16];
 
     snprintf(port, sizeof port, "%u", 6000 + d->x.number);
-    return resolver_start(d->loop, d->x.host, port, on_resolved, d, &d->resolver);
+    return ev_resolve_new(d->loop, d->x.host, port, on_resolved, d, &d->resolver);
 }
 
 static must_check int begin_local(struct client_display *d)
@@ -444,7 +445,7 @@ struct client_display *client_display_free(struct client_display *d)
         QVD_LIST_FOREACH (p, &d->passages, struct passage, node) {
             passage_free(p);
         }
-        d->resolver = resolver_free(d->resolver);
+        d->resolver = ev_resolve_free(d->resolver);
         if (d->addresses)
             freeaddrinfo(d->addresses);
         d->probe = stream_free(d->probe);

@@ -15,6 +15,7 @@ enum {
     DB_ATTEMPTS_MAX = 4, /* of one request: the first and three repetitions */
     DB_STATEMENT_TIMEOUT_MS = 5000,
     DB_CONNECT_TIMEOUT_MS = 10000,
+    DB_NAMES_WAIT_MS = 1000, /* for addresses before a connect; the name server may be away too */
     DB_NOTIFY_BATCH = 64,
     DB_CHANNEL_MAX = 63,
     DB_PAYLOAD_MAX = 255,
@@ -153,9 +154,19 @@ struct notice {
     char payload[DB_PAYLOAD_MAX + 1];
 };
 
+/* The look-up of the target's names (names.c). */
+struct names {
+    bool any; /* some of its hosts are names */
+    bool waited_for, too_long;
+    struct ev_resolve *lookup;  /* NULL: none is under way */
+    const char *host, *address; /* how far the lists are walked */
+    char former[64], found[256];
+};
+
 struct db {
     struct ev_loop *loop;
     struct db_target target;
+    struct names names;
     struct db_options options;
     char name[64];
     struct conn *conns;
@@ -176,6 +187,20 @@ struct db {
     void *on_change_arg;
     struct db_stats stats;
 };
+
+/* target.c: appends a word to a list; 0 or -errno. */
+must_check int target_add(char *dst, size_t size, const char *word);
+/* The first address in digits; 0 or an error of getnameinfo(). */
+struct addrinfo;
+must_check int target_address(const struct addrinfo *list, char *dst, size_t size);
+
+/* Is there a name among the target's hosts? */
+bool names_any(const struct db_target *t);
+/* Begins to look them up, unless that is under way: the target then has the new addresses. */
+void names_look_up(struct db *db);
+/* Is a look-up worth to be waited for, once? It then lets the retry come when it is done. */
+bool names_wait(struct db *db);
+void names_done(struct db *db);
 
 /* The LISTEN side (listen.c). */
 void listen_ready(struct db *db);

@@ -14,7 +14,12 @@
 
 static void on_retry(void *arg)
 {
-    db_pump(arg);
+    struct db *db = arg;
+
+    if (names_wait(db))
+        ev_timer_arm(db->retry, DB_NAMES_WAIT_MS);
+    else
+        db_pump(db);
 }
 
 /* Answers what was refused, then tells others what is new. */
@@ -53,6 +58,7 @@ int db_new(struct ev_loop *loop, const struct db_target *target, const struct db
         return -ENOMEM;
     db->loop = loop;
     db->target = *target;
+    db->names.any = names_any(target);
     set_options(db, options);
     list_init(&db->queue);
     list_init(&db->sent);
@@ -87,6 +93,7 @@ struct db *db_free(struct db *db)
     if (!db)
         return NULL;
     ev_deferred_cancel(&db->flush);
+    names_done(db);
     db->retry = ev_timer_free(db->retry);
     for (unsigned i = 0; i < db->options.connections && db->conns; i++)
         conn_done(&db->conns[i]);
@@ -233,6 +240,7 @@ void db_conn_lost(struct conn *c, bool was_ready)
         log_debug("database: connection lost: %s", c->why);
         db->stats.losses++;
         (void)snprintf(db->down_why, sizeof db->down_why, "%s", c->why);
+        names_look_up(db);
         back_off(db, was_ready);
         set_down(db, !any_usable(db));
     }

@@ -4,8 +4,9 @@
 /* Asynchronous PostgreSQL: a pool of connections under one role, one of them for LISTEN.
  *
  * Connections are opened when needed, closed after 60 s idle, opened again with a growing, jittered
- * pause. Each request has one answer, through its callback, never inside the call that made it, and
- * no later than its deadline (7 s from the call; the server's statement_timeout is 5 s).
+ * pause, at the address that the server's name has then. Each request has one answer, through its
+ * callback, never inside the call that made it, and no later than its deadline (7 s from the call;
+ * the server's statement_timeout is 5 s).
  *
  * Who may use it: db's owner speaks SQL only through store. */
 
@@ -37,7 +38,7 @@ struct db_target {
 };
 
 /* From database.* for one of the parts "hkd", "l7r", "auth", "api" (role qvd_<part>). Resolves
- * names (blocking: libpq would do it inside the loop): call it at start. 0; -EINVAL, -EHOSTUNREACH
+ * names, and blocks: call it at start. 0; -EINVAL, -EHOSTUNREACH
  * with err. */
 must_check int db_target_from_conf(const struct conf *c, const char *part, struct db_target *ret,
                                    struct qvd_error *err);

@@ -1,37 +1,41 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 
-/* Where the database is, from the settings. Names are resolved here, before there is a loop: libpq
- * would do it with a blocking call at each connect. */
+/* Where the database is, from the settings. Names are resolved here, before there is a loop, and
+ * later by names.c: libpq would do it with a blocking call at each connect. */
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <string.h>
 
 #include "base/str.h"
 #include "conf/conf.h"
-#include "db/db.h"
+#include "db/db-internal.h"
 
-static int add(char *dst, size_t size, const char *word)
+int target_add(char *dst, size_t size, const char *word)
 {
     size_t n = strlen(dst);
 
     return str_format(dst + n, size - n, "%s%s", n ? "," : "", word);
 }
 
+int target_address(const struct addrinfo *list, char *dst, size_t size)
+{
+    return getnameinfo(list->ai_addr, list->ai_addrlen, dst, (socklen_t)size, NULL, 0,
+                       NI_NUMERICHOST);
+}
+
 static int resolve(const char *host, char *dst, size_t size, struct qvd_error *err)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    char text[INET6_ADDRSTRLEN];
     int r = getaddrinfo(host, NULL, &hints, &found);
 
+    if (r == 0)
+        r = target_address(found, dst, size);
+    if (found)
+        freeaddrinfo(found);
     if (r != 0)
         return qvd_error_set(err, -EHOSTUNREACH, "database.host = %s: %s", host, gai_strerror(r));
-    r = getnameinfo(found->ai_addr, found->ai_addrlen, text, sizeof text, NULL, 0, NI_NUMERICHOST);
-    freeaddrinfo(found);
-    if (r != 0)
-        return qvd_error_set(err, -EHOSTUNREACH, "database.host = %s: %s", host, gai_strerror(r));
-    return str_copy(dst, size, text);
+    return 0;
 }
 
 /* Fills host and hostaddr: as many of the one as of the other, none for unix sockets. */
@@ -45,7 +49,7 @@ static int set_hosts(const struct conf *c, struct db_target *t, struct qvd_error
         int r;
 
         n++;
-        if (add(t->host, sizeof t->host, host) < 0)
+        if (target_add(t->host, sizeof t->host, host) < 0)
             return qvd_error_set(err, -EINVAL, "database.host: too long");
         if (*host == '/') {
             sockets++;
@@ -54,7 +58,7 @@ static int set_hosts(const struct conf *c, struct db_target *t, struct qvd_error
         r = resolve(host, address, sizeof address, err);
         if (r < 0)
             return r;
-        if (add(t->hostaddr, sizeof t->hostaddr, address) < 0)
+        if (target_add(t->hostaddr, sizeof t->hostaddr, address) < 0)
             return qvd_error_set(err, -EINVAL, "database.host: too long");
     }
     if (n == 0)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What daemons say, and what they do, when the schema is another, a port is taken, a clock wrong."""
+"""What daemons say, and what they do, when the schema is another, a port is taken, a clock wrong, the
+database elsewhere."""
 
 import contextlib
 import glob
@@ -147,3 +148,52 @@ def test_a_wrong_clock_is_told(farm):
     wait_until(lambda: farm.psql('SELECT ok_ts FROM host_runtimes')[0][0], 20, 'a beat')
     assert len(told()) == 1
     assert os.path.exists(farm.path('log/hkd.log'))
+
+
+def processes(farm):
+    """Those that speak with the database: names and pids."""
+    return farm.run(['pgrep', '-l', 'qvd-(hkd|authd|api|l7r-broker)']).stdout
+
+
+def move_database(farm, address):
+    """PostgreSQL listens there, and only then its name is that address."""
+    with open(farm.path('pg/data/postgresql.conf'), 'a', encoding='utf-8') as f:
+        f.write(f"listen_addresses = '{address}'\n")
+    farm.stop_service('postgres')
+    farm.start_service('postgres')
+    with open(farm.path('etc/names'), 'w', encoding='utf-8') as f:
+        f.write(f'{address} db.example\n')
+
+
+def test_a_database_that_moves(farm):
+    """Its name has another address: all find it by themselves, under their seccomp filters."""
+    farm.stop_service('hkd')
+    farm.start_service('hkd')
+    with open(farm.path('pg/data/pg_hba.conf'), 'a', encoding='utf-8') as f:
+        f.write('host all all 127.0.0.0/8 trust\n')
+    move_database(farm, '127.0.0.2')
+    # A name server of the test's own, which is asked each time.
+    farm.run(['dnsmasq', '--conf-file=/dev/null', '--no-resolv', '--no-hosts', '--local-ttl=0',
+              '--addn-hosts=/etc/qvd/names', '--listen-address=127.0.0.53', '--bind-interfaces',
+              '--user=root', '--pid-file=/run/qvd/names.pid'])
+    with open(farm.path('etc/resolv.conf'), 'w', encoding='utf-8') as f:
+        f.write('nameserver 127.0.0.53\n')
+    farm.run(['mount', '--bind', '/etc/qvd/resolv.conf', '/etc/resolv.conf'])
+    with open(farm.path('etc/node.conf'), encoding='utf-8') as f:
+        text = f.read()
+    with open(farm.path('etc/node.conf'), 'w', encoding='utf-8') as f:
+        f.write(re.sub(r'(?m)^database\.host\b.*\n', '', text) + 'database.host = db.example\n')
+    for name in ('hkd', 'l7r', 'api'):
+        farm.stop_service(name)
+        farm.start_service(name)
+    wait_until(lambda: api_status(farm)[0] == 200 and l7r_status(farm) == 401, 20, 'a whole farm')
+    before = processes(farm)
+    assert len(before.split()) == 12, before    # authd twice, qvd-api with its master
+    for address in ('127.0.0.3', '127.0.0.2'):
+        move_database(farm, address)
+        farm.run(['sh', '-c', 'kill -HUP $(cat /run/qvd/names.pid)'])
+        farm.psql('UPDATE host_runtimes SET ok_ts = NULL')
+        wait_until(lambda: api_status(farm)[0] == 200 and l7r_status(farm) == 401
+                   and farm.psql('SELECT 1 FROM host_runtimes WHERE ok_ts IS NOT NULL'), 30,
+                   'all to be back')
+        assert processes(farm) == before    # nobody was killed

@@ -16,6 +16,8 @@ static const int own_syscalls[] = {
     SYS_openat, SYS_access, SYS_faccessat, SYS_faccessat2, SYS_readlink, SYS_stat, SYS_statx,
     SYS_getdents64, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getppid, SYS_uname,
     SYS_sysinfo, SYS_prlimit64,
+    /* names are looked up in a thread */
+    SYS_clone, SYS_clone3, SYS_sched_getaffinity,
     /* settings come in memory files */
     SYS_pread64, SYS_memfd_create, -1};
 

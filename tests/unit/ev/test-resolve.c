@@ -11,7 +11,8 @@
 #include <signal.h>
 #include <string.h>
 
-#include "client/client-internal.h"
+#include "ev/ev.h"
+#include "ev/resolve.h"
 
 struct heard {
     struct ev_loop *loop;
@@ -39,17 +40,17 @@ static void on_limit(void *arg)
 static struct heard look_up(const char *host, const char *port)
 {
     struct heard h = {0};
-    struct resolver *r;
+    struct ev_resolve *r;
     struct ev_timer *limit;
 
     assert_int_equal(ev_loop_new(&h.loop), 0);
     assert_int_equal(ev_timer_new(h.loop, on_limit, h.loop, &limit), 0);
     ev_timer_arm(limit, 50000);
-    assert_int_equal(resolver_start(h.loop, host, port, on_answer, &h, &r), 0);
+    assert_int_equal(ev_resolve_new(h.loop, host, port, on_answer, &h, &r), 0);
     assert_int_equal(h.calls, 0); /* never from inside */
     assert_int_equal(ev_loop_run(h.loop), 0);
     assert_int_equal(h.calls, 1);
-    resolver_free(r);
+    ev_resolve_free(r);
     ev_timer_free(limit);
     ev_loop_free(h.loop);
     return h;
@@ -94,18 +95,18 @@ static void test_a_name_and_none(void **state)
 static void test_nobody_waits_any_more(void **state)
 {
     struct heard h = {0};
-    struct resolver *r;
+    struct ev_resolve *r;
 
     assert_int_equal(ev_loop_new(&h.loop), 0);
     for (int i = 0; i < 20; i++) {
         assert_int_equal(
-            resolver_start(h.loop, i % 2 ? "localhost" : "192.0.2.1", "1", on_answer, &h, &r), 0);
-        assert_null(resolver_free(r));
+            ev_resolve_new(h.loop, i % 2 ? "localhost" : "192.0.2.1", "1", on_answer, &h, &r), 0);
+        assert_null(ev_resolve_free(r));
     }
     ev_loop_turn(h.loop, false);
     assert_int_equal(h.calls, 0);
     ev_loop_free(h.loop);
-    assert_null(resolver_free(NULL));
+    assert_null(ev_resolve_free(NULL));
 }
 
 int main(void)

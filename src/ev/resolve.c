@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* Names to addresses without stopping the loop: getaddrinfo() in a thread, its result by a pipe. */
+#include "ev/resolve.h"
+
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
 
 #include "base/str.h"
-#include "client/client-internal.h"
+#include "ev/ev.h"
 
 struct answer {
     int code; /* of getaddrinfo() */
@@ -19,16 +22,17 @@ struct question {
     char host[];
 };
 
-struct resolver {
+struct ev_resolve {
     struct ev_io *io;
     int fd;
-    resolver_fn *done;
+    ev_resolve_fn *done;
     void *arg;
 };
 
 static struct answer look_up(const char *host, const char *port, int flags)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                             .ai_flags = flags | (port ? AI_NUMERICSERV : 0)};
     struct answer a = {0};
 
     a.code = getaddrinfo(host, port, &hints, &a.list);
@@ -59,9 +63,9 @@ static void *in_thread(void *arg)
 
 static void on_answer(void *arg, unsigned events)
 {
-    struct resolver *r = arg;
+    struct ev_resolve *r = arg;
     struct answer a = {.code = EAI_FAIL};
-    resolver_fn *done = r->done;
+    ev_resolve_fn *done = r->done;
     void *owner = r->arg;
 
     if (read(r->fd, &a, sizeof a) != sizeof a)
@@ -98,28 +102,28 @@ static must_check int ask_thread(const char *host, const char *port, int write_f
     }
     q->fd = write_fd;
     memcpy(q->host, host, len + 1);
-    q->port = strdup(port);
-    int r = q->port ? start_thread(q) : -ENOMEM;
+    q->port = port ? strdup(port) : NULL;
+    int r = !port || q->port ? start_thread(q) : -ENOMEM;
     if (r < 0)
         question_free(q);
     return r;
 }
 
-int resolver_start(struct ev_loop *loop, const char *host, const char *port, resolver_fn *done,
-                   void *arg, struct resolver **ret_resolver)
+int ev_resolve_new(struct ev_loop *loop, const char *host, const char *port, ev_resolve_fn *done,
+                   void *arg, struct ev_resolve **ret)
 {
-    struct resolver *r = calloc(1, sizeof *r);
+    struct ev_resolve *r = calloc(1, sizeof *r);
     int fds[2];
 
     if (!r || pipe2(fds, O_CLOEXEC) < 0) {
         free(r);
         return -ENOMEM;
     }
-    *r = (struct resolver){.fd = fds[0], .done = done, .arg = arg};
+    *r = (struct ev_resolve){.fd = fds[0], .done = done, .arg = arg};
     int e = ev_io_new(loop, r->fd, EV_IO_IN, on_answer, r, &r->io);
     if (e < 0) {
         close(fds[1]);
-        resolver_free(r);
+        ev_resolve_free(r);
         return e;
     }
     /* An address in digits needs no thread. */
@@ -131,14 +135,14 @@ int resolver_start(struct ev_loop *loop, const char *host, const char *port, res
         e = ask_thread(host, port, fds[1]);
     }
     if (e < 0) {
-        resolver_free(r);
+        ev_resolve_free(r);
         return e;
     }
-    *ret_resolver = r;
+    *ret = r;
     return 0;
 }
 
-struct resolver *resolver_free(struct resolver *r)
+struct ev_resolve *ev_resolve_free(struct ev_resolve *r)
 {
     struct answer a;
 
