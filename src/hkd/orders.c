@@ -21,6 +21,7 @@ struct orders {
     bool runs;                           /* sweeps of itself */
     struct db_request *sweeping, *chore; /* the rows; what follows them */
     struct db_request *own;              /* the order to the node */
+    bool own_missed;                     /* it could not be asked for */
     bool with_keys, want_keys;           /* the present sweep has the VMs' keys; the next shall */
     bool again;                          /* another sweep was asked for meanwhile */
     uint64_t sweep;                      /* number of the present one */
@@ -257,9 +258,15 @@ static void begin(struct orders *o)
         arm(o, NULL, RETRY_MS);
 }
 
+static void look_own(struct orders *o);
+
 static void on_timer(void *arg)
 {
-    begin(arg);
+    struct orders *o = arg;
+
+    if (o->own_missed)
+        look_own(o);
+    begin(o);
 }
 
 static void on_own_order(void *arg, const struct db_result *r)
@@ -267,7 +274,10 @@ static void on_own_order(void *arg, const struct db_result *r)
     struct orders *o = arg;
 
     o->own = NULL;
-    if (db_status(r) != DB_OK || db_rows(r) == 0)
+    o->own_missed = db_status(r) != DB_OK;
+    if (o->own_missed)
+        orders_sweep_soon(o);
+    if (db_rows(r) == 0)
         return;
     log_info("ordered: %s", db_str(r, 0, 0));
     if (str_eq(db_str(r, 0, 0), "stop"))
@@ -277,7 +287,7 @@ static void on_own_order(void *arg, const struct db_result *r)
 static void look_own(struct orders *o)
 {
     if (!o->own)
-        o->own = store_host_take_order(o->d->db, o->d->host_id, on_own_order, o);
+        o->own = store_host_order(o->d->db, o->d->host_id, on_own_order, o);
 }
 
 static void look_at(struct orders *o, int64_t id)

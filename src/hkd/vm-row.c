@@ -275,6 +275,5 @@ void vm_row_done(struct vm *vm)
     db_cancel(vm->taking);
     db_cancel(vm->telling);
     db_cancel(vm->stopping);
-    db_cancel(vm->serial);
-    vm->taking = vm->telling = vm->stopping = vm->serial = NULL;
+    vm->taking = vm->telling = vm->stopping = NULL;
 }

@@ -213,5 +213,7 @@ void vma_expire(struct vm *vm, const struct store_vm_due *due, rpc_client_fn *fn
 void vma_leave(struct vm *vm)
 {
     vm->call = rpc_request_cancel(vm->call);
+    db_cancel(vm->serial);
+    vm->serial = NULL;
     vm->next_ping = ev_timer_free(vm->next_ping);
 }

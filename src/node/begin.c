@@ -34,6 +34,7 @@ struct node_begin *node_begin_free(struct node_begin *b)
         return NULL;
     batch_forget(b->n->nft, b);
     batch_forget(b->n->ip, b);
+    batch_forget(b->n->links, b);
     ev_command_cancel(b->command);
     QVD_LIST_FOREACH (d, &b->dead, struct dead, node)
         free(d);
@@ -150,26 +151,59 @@ static must_check int pin_bridge(const struct node *n, struct buf *out)
     return r < 0 ? r : buf_printf(out, "link set dev %s address %s\n", n->net.bridge, mac);
 }
 
-/* Links of VMs that do not run go; neighbours become those of the VMs that do. */
-static must_check int links_text(const struct node *n, struct buf *out)
+/* Neighbours become those of the VMs that run. */
+static must_check int neighbours_text(const struct node *n, struct buf *out)
 {
-    struct if_nameindex *all = if_nameindex();
     const struct run_vm *vm;
     int r = pin_bridge(n, out);
 
     if (r == 0)
         r = buf_printf(out, "neigh flush dev %s nud permanent\n", n->net.bridge);
+    for (size_t at = 0; r == 0 && (vm = map_next(n->left, &at, NULL));)
+        if (*vm->note.port)
+            r = buf_printf(out, "neigh replace %s lladdr %s dev %s nud permanent\n", vm->note.ip,
+                           vm->note.mac, n->net.bridge);
+    return r;
+}
+
+/* Links of VMs that do not run. */
+static must_check int links_text(const struct node *n, struct buf *out)
+{
+    struct if_nameindex *all = if_nameindex();
+    int r = 0;
 
     for (struct if_nameindex *i = all; r == 0 && i && i->if_name; i++)
         if (port_name(i->if_name) && !port_in_use(n, i->if_name))
             r = buf_printf(out, "link del dev %s\n", i->if_name);
     if (all)
         if_freenameindex(all);
-    for (size_t at = 0; r == 0 && (vm = map_next(n->left, &at, NULL));)
-        if (*vm->note.port)
-            r = buf_printf(out, "neigh replace %s lladdr %s dev %s nud permanent\n", vm->note.ip,
-                           vm->note.mac, n->net.bridge);
     return r;
+}
+
+static void do_neighbours(struct node_begin *b)
+{
+    struct qvd_error err = {0};
+    struct buf text;
+
+    buf_init(&text, 0);
+    int r = neighbours_text(b->n, &text);
+    if (r == 0)
+        r = batch_add(b->n->ip, (const char *)text.data, text.len, on_ip, b);
+    buf_done(&text);
+    if (r < 0) {
+        qvd_error_errno(&err, r, "cannot set neighbours");
+        finish(b, r, &err);
+    }
+}
+
+/* One that has gone by itself is as good. */
+static void on_links(void *arg, int result, const struct qvd_error *err)
+{
+    struct node_begin *b = arg;
+
+    if (result < 0)
+        node_log(b->n, "removing dead VMs' links, ignoring: %s", err->text);
+    do_neighbours(b);
 }
 
 static void do_links(struct node_begin *b)
@@ -179,11 +213,13 @@ static void do_links(struct node_begin *b)
 
     buf_init(&text, 0);
     int r = links_text(b->n, &text);
-    if (r == 0)
-        r = batch_add(b->n->ip, (const char *)text.data, text.len, on_ip, b);
+    if (r == 0 && text.len > 0)
+        r = batch_add(b->n->links, (const char *)text.data, text.len, on_links, b);
+    else if (r == 0)
+        do_neighbours(b);
     buf_done(&text);
     if (r < 0) {
-        qvd_error_errno(&err, r, "cannot set neighbours");
+        qvd_error_errno(&err, r, "cannot remove links");
         finish(b, r, &err);
     }
 }

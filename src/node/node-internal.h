@@ -28,7 +28,8 @@ struct node {
     char cgroup_mark[24]; /* "" or "-<pid namespace>": names of cgroups are of the machine */
     int broker_uid;       /* -1: there is no such user */
 
-    struct batch *nft, *ip; /* changes of the firewall; of neighbours and links */
+    struct batch *nft, *ip; /* changes of the firewall; of neighbours */
+    struct batch *links;    /* removals of dead VMs' ports, which may go by themselves meanwhile */
     struct dhcp *dhcp;      /* NULL: not used */
     struct purge *purge;
     struct images *images;

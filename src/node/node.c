@@ -199,9 +199,11 @@ static must_check int make_parts(struct node *n, struct qvd_error *err)
     if (!n->vms || !n->left || !n->records)
         r = -ENOMEM;
     if (r == 0)
-        r = batch_new(n->loop, n->s.nft, "-f", &n->nft);
+        r = batch_new(n->loop, n->s.nft, "-f", NULL, &n->nft);
     if (r == 0)
-        r = batch_new(n->loop, n->s.ip, "-batch", &n->ip);
+        r = batch_new(n->loop, n->s.ip, "-batch", NULL, &n->ip);
+    if (r == 0)
+        r = batch_new(n->loop, n->s.ip, "-force", "-batch", &n->links);
     if (r == 0)
         r = purge_new(n->loop, n->log, n->log_arg, &n->purge);
     if (r == 0)
@@ -289,6 +291,7 @@ struct node *node_free(struct node *n)
     images_free(n->images);
     batch_free(n->nft);
     batch_free(n->ip);
+    batch_free(n->links);
     map_free(n->vms);
     free_values(n->left);
     free_values(n->records);

@@ -136,17 +136,12 @@ static struct nft_port port_of(const struct node_vm *vm)
     return (struct nft_port){.port = vm->note.port, .mac = vm->note.mac, .ip = vm->note.ip};
 }
 
-/* A port of that name is a dead VM's: LXC would fail on it. */
 static must_check int neighbour_text(const struct node_vm *vm, bool add, struct buf *out)
 {
     const char *bridge = vm->n->net.bridge;
-    int r = 0;
-
-    if (if_nametoindex(vm->note.port) > 0)
-        r = buf_printf(out, "link del dev %s\n", vm->note.port);
-    if (r == 0)
-        r = buf_printf(out, "neigh replace %s lladdr %s dev %s nud permanent\n", vm->note.ip,
+    int r = buf_printf(out, "neigh replace %s lladdr %s dev %s nud permanent\n", vm->note.ip,
                        vm->note.mac, bridge);
+
     if (r == 0 && !add) /* replaced before, so that it is there in any case */
         r = buf_printf(out, "neigh del %s dev %s\n", vm->note.ip, bridge);
     return r;
@@ -179,6 +174,38 @@ static void on_port_off(void *arg, int result, const struct qvd_error *err)
         set_step(vm, STEP_GONE);
 }
 
+static void forget_batches(struct node_vm *vm)
+{
+    batch_forget(vm->n->nft, vm);
+    batch_forget(vm->n->ip, vm);
+    batch_forget(vm->n->links, vm);
+}
+
+/* Whether or not it was there still. */
+static void on_link_gone(void *arg, int result, const struct qvd_error *err)
+{
+    struct node_vm *vm = arg;
+
+    if (vm->step == STEP_PORT)
+        on_port(vm, 0, err);
+    else
+        on_port_off(vm, 0, err);
+}
+
+/* A port of that name is a dead VM's that the kernel has not removed yet: LXC would fail on it. */
+static must_check int remove_link(struct node_vm *vm)
+{
+    char line[64];
+
+    if (if_nametoindex(vm->note.port) == 0)
+        return 0;
+    int r = str_format(line, sizeof line, "link del dev %s\n", vm->note.port);
+    if (r == 0)
+        r = batch_add(vm->n->links, line, strlen(line), on_link_gone, vm);
+    vm->waits += r == 0;
+    return r;
+}
+
 static must_check int change_port(struct node_vm *vm, bool add, batch_fn *done)
 {
     struct nft_port port = port_of(vm);
@@ -189,16 +216,19 @@ static must_check int change_port(struct node_vm *vm, bool add, batch_fn *done)
     int r = add ? nft_port_add(&port, &nft) : nft_port_remove(&port, &nft);
     if (r == 0)
         r = neighbour_text(vm, add, &ip);
+    vm->waits = 0;
     if (r == 0)
-        r = batch_add(vm->n->nft, (const char *)nft.data, nft.len, done, vm);
+        r = remove_link(vm);
     if (r == 0) {
-        vm->waits = 1;
-        r = batch_add(vm->n->ip, (const char *)ip.data, ip.len, done, vm);
-        if (r == 0)
-            vm->waits = 2;
-        else
-            batch_forget(vm->n->nft, vm);
+        r = batch_add(vm->n->nft, (const char *)nft.data, nft.len, done, vm);
+        vm->waits += r == 0;
     }
+    if (r == 0) {
+        r = batch_add(vm->n->ip, (const char *)ip.data, ip.len, done, vm);
+        vm->waits += r == 0;
+    }
+    if (r < 0)
+        forget_batches(vm);
     buf_done(&nft);
     buf_done(&ip);
     return r;
@@ -483,8 +513,7 @@ struct node_vm *node_vm_free(struct node_vm *vm)
     struct node *n = vm->n;
     ev_deferred_cancel(&vm->next);
     image_unwant(n->images, vm);
-    batch_forget(n->nft, vm);
-    batch_forget(n->ip, vm);
+    forget_batches(vm);
     ev_command_cancel(vm->sweep);
     if (map_get_u64(n->vms, vm->spec.id) == vm)
         (void)map_take_u64(n->vms, vm->spec.id);

@@ -34,9 +34,11 @@ struct db_request *store_host_enter(struct db *db, int64_t host, int pid, db_don
 struct db_request *store_host_set_state(struct db *db, int64_t host, enum host_state state,
                                         db_done_fn *done, void *arg)
 {
-    return db_query(db, "UPDATE host_runtimes SET state = $2 WHERE host_id = $1 RETURNING host_id",
-                    DB_PARAMS(DB_INT(host), DB_TEXT(host_state_to_string(state))), DB_REPEAT, done,
-                    arg);
+    return db_query(
+        db,
+        "UPDATE host_runtimes SET state = $2,"
+        " cmd = CASE WHEN $2 <> 'stopped' THEN cmd END WHERE host_id = $1 RETURNING host_id",
+        DB_PARAMS(DB_INT(host), DB_TEXT(host_state_to_string(state))), DB_REPEAT, done, arg);
 }
 
 struct db_request *store_host_beat(struct db *db, int64_t host, const struct store_beat *b,
@@ -65,14 +67,10 @@ bool store_host_read_beat(const struct db_result *r, struct store_beat_answer *r
     return true;
 }
 
-struct db_request *store_host_take_order(struct db *db, int64_t host, db_done_fn *done, void *arg)
+struct db_request *store_host_order(struct db *db, int64_t host, db_done_fn *done, void *arg)
 {
-    return db_query(db,
-                    "WITH o AS (SELECT host_id, cmd FROM host_runtimes"
-                    " WHERE host_id = $1 AND cmd IS NOT NULL FOR UPDATE)"
-                    " UPDATE host_runtimes r SET cmd = NULL FROM o WHERE r.host_id = o.host_id"
-                    " RETURNING o.cmd",
-                    DB_PARAMS(DB_INT(host)), 0, done, arg);
+    return db_query(db, "SELECT cmd FROM host_runtimes WHERE host_id = $1 AND cmd IS NOT NULL",
+                    DB_PARAMS(DB_INT(host)), DB_REPEAT, done, arg);
 }
 
 /* The row is locked before the snapshot that counts is taken: a claim that raises both while we

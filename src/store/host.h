@@ -45,9 +45,10 @@ must_check struct db_request *store_host_beat(struct db *db, int64_t host,
 /* false: no row. */
 bool store_host_read_beat(const struct db_result *r, struct store_beat_answer *ret);
 
-/* Takes an order to the node: one row with its word ("stop"), or none. */
-must_check struct db_request *store_host_take_order(struct db *db, int64_t host, db_done_fn *done,
-                                                    void *arg);
+/* The order to the node that waits: one row with its word ("stop"), or none. It leaves the row with
+ * the state stopped, and with the next start. */
+must_check struct db_request *store_host_order(struct db *db, int64_t host, db_done_fn *done,
+                                               void *arg);
 
 /* Compares `assigned` with the rows: one row (before, after) when it was wrong. */
 must_check struct db_request *store_host_count(struct db *db, int64_t host, db_done_fn *done,

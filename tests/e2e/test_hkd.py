@@ -181,21 +181,27 @@ def test_survives_the_database(node):
     hkd.wait_state(node, (kept, new), 'stopped')
 
 
-def test_an_order_whose_answer_is_lost(node):
-    """What the look does is committed, and the connection cut before its answer: a standby that never
-    says that it has it holds the answer back. The sweep comes in an hour."""
-    one, = hkd.add_vms(node, node.osf, 1)
-    hkd.order_start(node, one)
-    hkd.wait_state(node, one, 'running')
+def cut_off(node, statement, order):
+    """hkd's statement (LIKE) of that order is committed, and the connection cut before its answer: a
+    standby that never says that it has it holds the answer back."""
     node.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     node.psql('SELECT pg_reload_conf()')
     wait_until(lambda: node.psql('SHOW synchronous_standby_names') == [['nobody']], 5, 'the setting')
-    hkd.order_stop(node, one, local=True)
-    cut = ("SELECT pg_terminate_backend(pid), query LIKE '%vm_expiration_hard AS hard%'"
+    order()
+    cut = (f"SELECT pg_terminate_backend(pid), query LIKE '{statement}'"
            " FROM pg_stat_activity WHERE usename = 'qvd_hkd' AND wait_event = 'SyncRep'")
-    wait_until(lambda: ['t', 't'] in node.psql(cut), 20, "a look's answer to be cut off")
+    wait_until(lambda: ['t', 't'] in node.psql(cut), 20, 'an answer to be cut off')
     node.psql('ALTER SYSTEM RESET synchronous_standby_names')
     node.psql('SELECT pg_reload_conf()')
+
+
+def test_orders_whose_answer_is_lost(node):
+    """The sweep comes in an hour: what is asked anew is asked because of the cut."""
+    one, = hkd.add_vms(node, node.osf, 1)
+    cut_off(node, "%SET vm_state = ''starting_1''%", lambda: hkd.order_start(node, one, local=True))
+    hkd.wait_state(node, one, 'running')
+    assert node.psql(f'SELECT run_ok FROM vm_counters WHERE vm_id = {one}') == [['1']]
+    cut_off(node, '%vm_expiration_hard AS hard%', lambda: hkd.order_stop(node, one, local=True))
     hkd.wait_state(node, one, 'stopped')
     # What a look leaves that has made an order of a hard expiration.
     hkd.order_start(node, one)

@@ -51,9 +51,10 @@ def add_vms(farm, osf, count):
     return [int(row[0]) for row in rows]
 
 
-def order_start(farm, *vms, host_id=1, quiet=False):
-    """As CLAIM does, for all at once. quiet: nobody is notified."""
+def order_start(farm, *vms, host_id=1, quiet=False, local=False):
+    """As CLAIM does, for all at once. quiet: nobody is notified; local: no standby is waited for."""
     farm.psql(('SET qvd.notify = store; ' if quiet else '')
+              + ('SET synchronous_commit = local; ' if local else '')
               + f"WITH r AS (UPDATE vm_runtimes SET host_id = {host_id}, vm_cmd = 'start'"
               f" WHERE vm_id IN ({','.join(map(str, vms))})"
               " AND vm_state = 'stopped' AND host_id IS NULL RETURNING vm_id)"

@@ -19,7 +19,7 @@ struct waiter {
 
 struct batch {
     struct ev_loop *loop;
-    const char *argv[4];
+    const char *argv[5];
     struct buf pending;
     struct list waiting, running;
     struct ev_command *command;
@@ -75,14 +75,15 @@ static void go(void *arg)
         finish(b, r, &err);
 }
 
-int batch_new(struct ev_loop *loop, const char *program, const char *option, struct batch **ret)
+int batch_new(struct ev_loop *loop, const char *program, const char *option, const char *more,
+              struct batch **ret)
 {
     struct batch *b = calloc(1, sizeof *b);
 
     if (!b)
         return -ENOMEM;
     *b = (struct batch){
-        .loop = loop, .argv = {program, option, "-", NULL}
+        .loop = loop, .argv = {program, option, more ? more : "-", more ? "-" : NULL, NULL}
     };
     buf_init(&b->pending, 0);
     list_init(&b->waiting);

@@ -11,9 +11,9 @@ struct batch;
 
 typedef void batch_fn(void *arg, int result, const struct qvd_error *err);
 
-/* Runs "program option -"; both texts must live as long. 0 or -ENOMEM. */
+/* Runs "program option [more] -"; the texts must live as long. 0 or -ENOMEM. */
 must_check int batch_new(struct ev_loop *loop, const char *program, const char *option,
-                         struct batch **ret);
+                         const char *more, struct batch **ret);
 /* Adds text (whole lines); done (may be NULL) is called once, never inside. 0 or -ENOMEM. */
 must_check int batch_add(struct batch *b, const char *text, size_t len, batch_fn *done, void *arg);
 /* done of this arg will not be called. */
