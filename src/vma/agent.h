@@ -70,6 +70,8 @@ enum agent_port agent_port(unsigned port);
  * talks to a living peer for seconds after a HUP. 0: nothing is there any more; -errno: the kernel
  * cannot (CONFIG_INET_DIAG_DESTROY) or does not let us. */
 must_check int agent_cut(unsigned port);
+/* Wakes nxagent up, and does nothing else: a client comes to its display and goes. */
+void agent_nudge(unsigned display);
 
 /* At the monitor's start, when nothing can be adopted: ends an agent that an earlier monitor left
  * behind, and waits for its end. */

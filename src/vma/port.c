@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/fs.h"
+#include "base/str.h"
 #include "vma/agent.h"
 
 #define TCP_TABLE_MAX (4 << 20)
@@ -112,4 +114,13 @@ int agent_cut(unsigned port)
             return r;
     }
     return 0;
+}
+
+void agent_nudge(unsigned display)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    _cleanup_(close_p) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0 && str_format(at.sun_path, sizeof at.sun_path, "/tmp/.X11-unix/X%u", display) == 0)
+        (void)!connect(fd, (struct sockaddr *)&at, sizeof at);
 }

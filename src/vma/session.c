@@ -23,6 +23,7 @@
 #define LOG_MAX (4 << 20)
 #define FRESH_MS 300
 #define SETTLING_MS 500
+#define NUDGE_MS 10 /* the first; then ever twice as long */
 /* After an adoption: time for the lines that nxagent wrote meanwhile. */
 #define ADOPTED_MS 1000
 #define STATE_HOOKS_MAX 8
@@ -34,6 +35,8 @@ struct session {
     void *owner;
     enum nx_state state;
     struct ev_timer *limit;
+    struct ev_timer *nudge; /* armed until the agent has taken a HUP that shall resume */
+    uint64_t nudge_ms;
     unsigned display;
     struct wire_params *params;
     struct user user;
@@ -381,6 +384,26 @@ static void hup(struct session *s)
     agent_signal(s->agent, SIGHUP);
 }
 
+/* nxagent looks for a HUP, then sleeps until an X client or a signal wakes it up: one that comes
+ * in between (it has just written that it is suspended) would wait for the desktop's next clock
+ * tick. A second HUP could end what the first has begun, and a CHLD kill it while it listens. */
+static void on_nudge(void *arg)
+{
+    struct session *s = arg;
+
+    if (s->state != NX_RESUMING)
+        return;
+    agent_nudge(s->display);
+    ev_timer_arm(s->nudge, s->nudge_ms);
+    s->nudge_ms *= 2;
+}
+
+static void nudge_soon(struct session *s)
+{
+    s->nudge_ms = NUDGE_MS;
+    ev_timer_arm(s->nudge, s->nudge_ms);
+}
+
 static void wake(struct session *s)
 {
     struct qvd_error err;
@@ -390,6 +413,7 @@ static void wake(struct session *s)
         log_warning("%s, ignoring it", err.text);
     s->hup_out = s->stream_lost = false;
     agent_signal(s->agent, SIGHUP);
+    nudge_soon(s);
 }
 
 /* A stream that has ended suspends the agent without us; a HUP then would wake it up. */
@@ -532,6 +556,8 @@ static must_check int adopt(struct session *s, struct session_saved *saved)
     uint64_t ms = limit_ms(s, s->state);
     if (ms)
         ev_timer_arm(s->limit, ms);
+    if (s->state == NX_RESUMING)
+        nudge_soon(s);
     ev_timer_arm(s->adopted, ADOPTED_MS);
     log_info("session: adopted nxagent %d of user %s in state %s", (int)saved->agent.pid,
              s->user.name, nx_state_to_string(s->state));
@@ -571,6 +597,7 @@ int session_new(struct ev_loop *loop, const struct conf *conf, const struct sess
         s->state_hooks[i].session = s;
     s->params = wire_params_new();
     if (!s->params || ev_timer_new(loop, on_limit, s, &s->limit) < 0 ||
+        ev_timer_new(loop, on_nudge, s, &s->nudge) < 0 ||
         ev_timer_new(loop, on_adopted, s, &s->adopted) < 0) {
         session_free(s);
         return -ENOMEM;
@@ -587,6 +614,7 @@ static void forget(struct session *s)
         hook_forget(s->state_hooks[i].hook);
     ev_deferred_cancel(&s->bury);
     ev_timer_free(s->limit);
+    ev_timer_free(s->nudge);
     ev_timer_free(s->adopted);
     wire_params_free(s->params);
     free(s);

@@ -148,6 +148,23 @@ def test_ten_takeovers_in_a_row(box, xservers):
         box.wait_state('connected')
 
 
+def test_takeovers_of_a_desktop_in_which_nothing_moves(own_box, xservers):
+    """nxagent sees a HUP only when an X client or a signal wakes it: nothing here does, and a resume
+    must not wait for the clock of a panel."""
+    box, screen = own_box(conf={'command.x-session': '/bin/sleep',
+                                'command.x-session.args.extra': 'infinity'}), xservers()
+    box.start()
+    box.x_start()
+    for _ in range(8):
+        with box.client(screen.display):
+            box.wait_state('connected')
+            began = time.monotonic()
+            box.x_start()
+            assert time.monotonic() - began < 5
+    with box.client(screen.display):
+        box.wait_state('connected')
+
+
 def test_a_dial_given_up_harms_neither_a_fresh_nor_a_resumed_desktop(box, xservers):
     seed, screen = secrets.token_hex(8), xservers()
     box.x_start()
