@@ -33,7 +33,7 @@ API = caps('setuid setgid setpcap dac_override kill net_bind_service')
 L7R = caps('setuid setgid setpcap sys_chroot dac_override kill net_bind_service sys_resource')
 
 # What every event loop of ours has: standard files, the loop, its timer, its signals.
-LOOP = {'null': 1, 'log': 2, 'eventpoll': 1, 'timerfd': 1, 'pipe': 2}
+LOOP = {'null': 1, 'log': 2, 'eventpoll': 1, 'pipe': 2}
 
 
 def loop(**more):
@@ -83,7 +83,7 @@ ROWS = [
     ('vma listener', r'/usr/lib/qvd/qvd-vma-listener', 1, range(1000001, 1001000), NONE, NONE, 2,
      1, '/run/qvd/empty',
      # The port and the channel to the monitor; no file.
-     {'null': 1, 'log': 2, 'eventpoll': 1, 'timerfd': 1, 'pipe': 2, 'channel': 1, 'listen': 1}),
+     {'null': 1, 'log': 2, 'eventpoll': 1, 'pipe': 2, 'channel': 1, 'listen': 1}),
     ('nxagent', r'/usr/bin/nxagent :100', (1, 2), 1001000, NONE, None, 2, None, '/', None),
     ('session', r'.*', (1, 20), range(1000000, 1065536), None, None, 2, None, '/', None),
 ]
