@@ -22,6 +22,10 @@ from tally import TOP, Tally, environment, run, say
 
 BENCH_LIMIT = 20 * 60
 FUZZ_SECONDS = 60
+# What strangers can reach, whole, with the sanitizers in it.
+ASAN_E2E = [f'tests/e2e/test_{name}.py' for name in (
+    'api', 'authd', 'golden_wire', 'hostile_agent', 'l7r_balancer', 'l7r_http', 'l7r_limits',
+    'l7r_tls')]
 
 
 def compile_tree(tally, what, folder, options, env=None):
@@ -123,15 +127,15 @@ def part_replay(tally):
         meson_tests(tally, 'check', ['fuzz-replay'])
 
 
-def install_tree(tally):
+def install_tree(tally, folder='check', label=''):
     """The folder that the tree is installed in; None if that failed."""
-    if not main_tree(tally):
+    if folder == 'check' and not main_tree(tally):
         return None
-    destdir = os.path.join(TOP, 'build', 'check', 'destdir')
+    destdir = os.path.join(TOP, 'build', folder, 'destdir')
     shutil.rmtree(destdir, ignore_errors=True)
-    status, out = run(['meson', 'install', '-C', os.path.join(TOP, 'build', 'check'),
+    status, out = run(['meson', 'install', '-C', os.path.join(TOP, 'build', folder),
                        '--no-rebuild', '--quiet', '--destdir', destdir])
-    tally.case('install', out if status != 0 else None)
+    tally.case(f'{label}install', out if status != 0 else None)
     return destdir if status == 0 else None
 
 
@@ -181,9 +185,13 @@ def part_e2e(tally, only=None):
 def part_asan(tally):
     env = environment(ASAN_OPTIONS='detect_leaks=1:abort_on_error=1',
                       UBSAN_OPTIONS='halt_on_error=1:print_stacktrace=1')
-    if compile_tree(tally, 'asan: build', 'asan', ['-Db_sanitize=address,undefined',
-                                                   '-Db_lundef=false', '--buildtype=debug']):
-        meson_tests(tally, 'asan', ['unit', 'fuzz-replay'], 'asan: ', ['-t', '5'], env)
+    if not compile_tree(tally, 'asan: build', 'asan', ['-Db_sanitize=address,undefined',
+                                                       '-Db_lundef=false', '--buildtype=debug']):
+        return
+    meson_tests(tally, 'asan', ['unit', 'fuzz-replay'], 'asan: ', ['-t', '5'], env)
+    destdir = install_tree(tally, 'asan', 'asan: ')
+    if destdir:
+        e2e.run_tests(tally, {'QVD_TREE': destdir}, ASAN_E2E, 'asan: ')
 
 
 def fuzz_targets():
@@ -229,7 +237,8 @@ def main():
     parser.add_argument('--unit', action='store_true', help='unit tests (no root needed)')
     parser.add_argument('--e2e', action='store_true', help='end-to-end tests with real parts')
     parser.add_argument('--asan', action='store_true',
-                        help='unit tests and corpora under address and undefined sanitizers')
+                        help='unit tests, corpora and the daemons that strangers reach under the '
+                        'address and undefined sanitizers')
     parser.add_argument('--fuzz', action='store_true',
                         help=f'each fuzz target for {FUZZ_SECONDS} s')
     parser.add_argument('--fuzz-seconds', type=int, default=FUZZ_SECONDS, metavar='N')

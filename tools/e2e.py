@@ -170,7 +170,7 @@ def all_files():
                   if name.startswith('test_') and name.endswith('.py'))
 
 
-def run_tests(tally, env, only=()):
+def run_tests(tally, env, only=(), label=''):
     """Counts the cases of these files (all of them: and the rows of tables that were taken)."""
     with tempfile.TemporaryDirectory(prefix='qvd-edges-', dir='/var/tmp') as edges_dir:
         env = {**env, 'QVD_TEST_EDGES': edges_dir}
@@ -192,11 +192,11 @@ def run_tests(tally, env, only=()):
         for name, (why, skipped, _) in cases.items():
             # pytest has told the rest on its own output.
             if skipped is not None and why is None:
-                tally.skip(name, skipped)
+                tally.skip(label + name, skipped)
             else:
-                tally.case(name, why)
+                tally.case(label + name, why)
         for file, why in strange:
-            tally.fail(file, why)
+            tally.fail(label + file, why)
         if not only:
             tell_edges(tally, edges.collected(edges_dir))
 

@@ -74,3 +74,5 @@ must_check int auth_spawner_new(struct ev_loop *loop, const char *conf_file, aut
 struct auth_spawner *auth_spawner_free(struct auth_spawner *s);
 /* Ends the present authd and starts a new one at once, which reads the settings anew. */
 void auth_spawner_restart(struct auth_spawner *s);
+/* From now on none is started; the present one lives on. */
+void auth_spawner_start_no_more(struct auth_spawner *s);

@@ -40,3 +40,8 @@ void auth_spawner_restart(struct auth_spawner *s)
 {
     ipc_spawner_restart(s->spawner);
 }
+
+void auth_spawner_start_no_more(struct auth_spawner *s)
+{
+    ipc_spawner_start_no_more(s->spawner);
+}

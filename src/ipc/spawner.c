@@ -26,6 +26,7 @@ struct ipc_spawner {
     struct ev_timer *again;
     int64_t started;
     uint64_t pause;
+    bool no_more;
 };
 
 static void try_later(struct ipc_spawner *s, const char *why)
@@ -47,7 +48,8 @@ static void on_end(void *arg, int status)
     char text[32];
 
     s->child = ev_child_free(s->child);
-    try_later(s, ev_child_status_text(status, text, sizeof text));
+    if (!s->no_more)
+        try_later(s, ev_child_status_text(status, text, sizeof text));
 }
 
 static void start(void *arg)
@@ -136,8 +138,16 @@ struct ipc_spawner *ipc_spawner_free(struct ipc_spawner *s)
     return NULL;
 }
 
+void ipc_spawner_start_no_more(struct ipc_spawner *s)
+{
+    s->no_more = true;
+    ev_timer_disarm(s->again);
+}
+
 void ipc_spawner_restart(struct ipc_spawner *s)
 {
+    if (s->no_more)
+        return;
     if (s->child)
         (void)ev_child_kill(s->child, SIGTERM);
     s->child = ev_child_free(s->child);

@@ -25,5 +25,7 @@ must_check int ipc_spawner_new(struct ev_loop *loop, const struct ipc_spawner_sp
                                ipc_spawned_fn *fn, void *arg, struct ipc_spawner **ret_spawner);
 /* Ends it (TERM; it should also end by itself when its channel closes). NULL-safe, always NULL. */
 struct ipc_spawner *ipc_spawner_free(struct ipc_spawner *s);
+/* From now on none is started; the present one lives on, and its end is not told. */
+void ipc_spawner_start_no_more(struct ipc_spawner *s);
 /* Ends the present one and starts a new one at once. */
 void ipc_spawner_restart(struct ipc_spawner *s);

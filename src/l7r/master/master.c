@@ -196,6 +196,10 @@ static void on_end(void *arg, int signo)
     service_notify("STOPPING=1");
     log_info("stops: sessions are closed, desktops stay suspended");
     ev_timer_arm(m->stop_limit, STOP_MS);
+    /* Helpers end with the broker, which may be before the last worker. */
+    ipc_spawner_start_no_more(m->broker_spawner);
+    ipc_spawner_start_no_more(m->rpc_spawner);
+    auth_spawner_start_no_more(m->auth_spawner);
     workers_stop(m, false);
     if (!m->broker || ipc_send(m->broker, &l7r_stop_msg, &stop, -EBADF) < 0)
         broker_lost(m);
