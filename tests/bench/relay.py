@@ -139,7 +139,7 @@ def run(results, short):
         pages = Haproxy(pem, 'http')
         opened.append(pages)
         peers.pin(pages.pids, 1)
-        handshakes(results, [qvd, pages], 300 if short else 1000)
+        handshakes(results, [qvd, pages], 300 if short else 2000)
         logins(results, qvd, 100 if short else 500)
     finally:
         for peer in reversed(opened):
