@@ -4,6 +4,7 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <signal.h>
+#include <time.h>
 
 #include "base/str.h"
 
@@ -180,9 +181,19 @@ int ev_timer_new(struct ev_loop *loop, ev_timer_fn *fn, void *arg, struct ev_tim
     return 0;
 }
 
+/* The loop's clock goes by ticks: it may be one behind when the timer is armed. */
+static uint64_t tick_us(void)
+{
+    struct timespec tick = {0};
+
+    (void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+    return (uint64_t)tick.tv_nsec / 1000;
+}
+
 void ev_timer_arm(struct ev_timer *t, uint64_t ms)
 {
-    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    uint64_t us = ms ? ms * 1000 + tick_us() : 0;
+    struct timeval tv = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (long)(us % 1000000)};
 
     event_add(&t->event, &tv);
 }

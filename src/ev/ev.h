@@ -51,7 +51,7 @@ typedef void ev_timer_fn(void *arg);
 /* A timer, not armed. 0 or -ENOMEM. */
 must_check int ev_timer_new(struct ev_loop *loop, ev_timer_fn *fn, void *arg,
                             struct ev_timer **ret_timer);
-/* (Re)arms it, once, ms from now (0: next turn), give or take a tick of the kernel (4 ms). */
+/* (Re)arms it, once, ms from now (0: next turn) or some ticks of the kernel (4 ms) later. */
 void ev_timer_arm(struct ev_timer *t, uint64_t ms);
 /* Arms it ms ± percent %, at random: so that many nodes do not act at once. */
 void ev_timer_arm_jittered(struct ev_timer *t, uint64_t ms, unsigned percent);
