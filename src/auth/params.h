@@ -16,6 +16,7 @@ struct auth_params;
 must_check struct auth_params *auth_params_new(void);
 struct auth_params *auth_params_free(struct auth_params *p);
 /* 0; -EINVAL: not UTF-8, or an empty name; -E2BIG: they would be too long together; -ENOMEM. */
-must_check int auth_params_set(struct auth_params *p, const char *name, const char *value);
+for_plugins must_check int auth_params_set(struct auth_params *p, const char *name,
+                                           const char *value);
 /* As a JSON object; free it. NULL: out of memory. */
 must_check char *auth_params_json(const struct auth_params *p);

@@ -3,6 +3,7 @@
  * no hash that takes long: qvd-authd asks the database itself, authd/tokens.c.) */
 #include "auth/password.h"
 #include "auth/plugin.h"
+#include "conf/conf.h"
 
 static int find_tenant(const struct conf *c, const struct auth_attempt *a, struct login *ret)
 {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #include "auth/plugin.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 #include "auth/password.h"
+#include "base/log.h"
+#include "conf/conf.h"
 
 static const struct auth_plugin *const plugins[] = {
     &auth_plugin_default,
@@ -49,47 +52,115 @@ static bool has(const struct auth_plugins *all, const struct auth_plugin *p)
     return false;
 }
 
-int auth_plugins_of(const struct conf *c, int64_t tenant, struct auth_plugins *ret,
-                    struct qvd_error *err)
+typedef int plugin_fn(void *arg, const struct conf *c, const char *word, struct qvd_error *err);
+
+/* Calls fn for each word of the three settings; its failure ends it, err naming the setting. */
+static must_check int each_word(const struct conf *c, int64_t tenant, plugin_fn *fn, void *arg,
+                                struct qvd_error *err)
 {
     static const char *const keys[] = {"l7r.auth.plugins.head", "l7r.auth.plugins",
                                        "l7r.auth.plugins.tail"};
 
-    ret->n = 0;
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         const char *list = i == 1 ? conf_tenant_str(c, tenant, keys[i]) : conf_str(c, keys[i]);
         const char *at = NULL;
         char word[64];
-        while (conf_list_next(list, &at, word, sizeof word)) {
-            const struct auth_plugin *p = auth_plugin_find(word);
-            if (!p)
-                return qvd_error_set(err, -EINVAL, "%s: there is no plugin \"%s\"", keys[i], word);
-            if (!has(ret, p) && ret->n < AUTH_PLUGINS_MAX)
-                ret->at[ret->n++] = p;
-        }
+        while (conf_list_next(list, &at, word, sizeof word))
+            if (fn(arg, c, word, err) < 0) {
+                (void)qvd_error_wrap(err, "%s", keys[i]);
+                return -EINVAL;
+            }
     }
-    if (ret->n == 0)
-        return qvd_error_set(err, -EINVAL, "l7r.auth.plugins names none: nobody can log in");
     return 0;
 }
 
+static int add(void *arg, const struct conf *c, const char *word, struct qvd_error *err)
+{
+    struct auth_plugins *all = arg;
+    const struct auth_plugin *p = auth_plugin_find(word);
+
+    if (!p)
+        p = auth_plugin_file(c, word, err);
+    if (p && !has(all, p) && all->n < AUTH_PLUGINS_MAX)
+        all->at[all->n++] = p;
+    return p ? 0 : -EINVAL;
+}
+
+int auth_plugins_of(const struct conf *c, int64_t tenant, struct auth_plugins *ret,
+                    struct qvd_error *err)
+{
+    ret->n = 0;
+    int r = each_word(c, tenant, add, ret, err);
+    if (r == 0 && ret->n == 0)
+        return qvd_error_set(err, -EINVAL, "l7r.auth.plugins names none: nobody can log in");
+    return r;
+}
+
+static int look(void *arg, const struct conf *c, const char *word, struct qvd_error *err)
+{
+    size_t *n = arg;
+
+    (*n)++;
+    return auth_plugin_find(word) ? 0 : auth_plugin_file_check(c, word, err);
+}
+
+int auth_plugins_check(const struct conf *c, struct qvd_error *err)
+{
+    size_t n = 0;
+    int r = each_word(c, -1, look, &n, err);
+
+    if (r == 0 && n == 0)
+        return qvd_error_set(err, -EINVAL, "l7r.auth.plugins names none: nobody can log in");
+    return r;
+}
+
+const char *auth_setting(const struct conf *c, int64_t tenant, const char *key)
+{
+    const char *own = conf_custom(c, tenant, key);
+
+    return own ? own : conf_find(key) ? conf_tenant_str(c, tenant, key) : NULL;
+}
+
+void auth_log(const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    log_info("plugin: %s", text);
+}
+
 /* Hooks -----------------------------------------------------------------------------------------
- */
+
+ * What a plugin leaves behind is looked at before it is used. */
+
+/* Whether it still is a name. */
+static must_check int name_check(char dst[LOGIN_NAME_MAX])
+{
+    dst[LOGIN_NAME_MAX - 1] = 0;
+    return login_normalize(dst, true, dst);
+}
 
 static must_check int normalize(const struct auth_plugins *p, const struct conf *c, struct login *l)
 {
     bool keep_case = conf_bool(c, "model.user.login.case-sensitive");
-    int r = login_normalize(l->name, keep_case, l->name);
+    int r;
 
+    l->name[LOGIN_NAME_MAX - 1] = l->tenant[LOGIN_NAME_MAX - 1] = 0;
+    r = login_normalize(l->name, keep_case, l->name);
     if (r == 0)
         r = login_normalize(l->tenant, keep_case, l->tenant);
     for (size_t i = 0; r == 0 && i < p->n; i++) {
-        if (p->at[i]->normalize_tenant)
-            r = p->at[i]->normalize_tenant(c, l->tenant);
-        if (r == 0 && p->at[i]->normalize_login)
-            r = p->at[i]->normalize_login(c, l->name);
+        if (p->at[i]->normalize_tenant && p->at[i]->normalize_tenant(c, l->tenant) != 0)
+            r = -EINVAL;
+        if (r == 0 && p->at[i]->normalize_login && p->at[i]->normalize_login(c, l->name) != 0)
+            r = -EINVAL;
     }
-    return r;
+    if (r == 0)
+        r = name_check(l->tenant);
+    return r == 0 ? name_check(l->name) : r;
 }
 
 int auth_find_tenant(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a)
@@ -102,13 +173,19 @@ int auth_find_tenant(const struct auth_plugins *p, const struct conf *c, struct 
 
 typedef enum auth_verdict verdict_fn(const struct conf *c, struct auth_attempt *a);
 
-/* The first YES wins; whoever cannot tell makes a NO of others uncertain. */
+/* The first YES wins, with whom it named; whoever cannot tell makes a NO of others uncertain. */
 static void ask_one(verdict_fn *fn, const struct conf *c, struct auth_attempt *a,
                     enum auth_verdict *all)
 {
-    enum auth_verdict v = fn && *all != AUTH_YES ? fn(c, a) : AUTH_NO;
+    const struct login before = a->login;
 
-    if (v != AUTH_NO)
+    if (!fn || *all == AUTH_YES)
+        return;
+    enum auth_verdict v = fn(c, a);
+    bool yes = v == AUTH_YES && name_check(a->login.name) == 0 && name_check(a->login.tenant) == 0;
+    if (!yes)
+        a->login = before;
+    if (yes || v == AUTH_AWAY)
         *all = v;
 }
 
@@ -134,6 +211,7 @@ enum auth_verdict auth_basic(const struct auth_plugins *p, const struct conf *c,
 
     for (size_t i = 0; !a->token && i < p->n; i++)
         if (p->at[i]->split && p->at[i]->split(c, a, password, token, sizeof password)) {
+            password[sizeof password - 1] = token[sizeof token - 1] = 0;
             a->password = password;
             a->token = token;
         }
@@ -173,6 +251,17 @@ bool auth_asks(const struct auth_plugins *p)
     return false;
 }
 
+/* Without what is no id. */
+static void tidy(struct auth_vms *vms)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < vms->n; i++)
+        if (vms->ids[i] && vms->ids[i] <= INT64_MAX)
+            vms->ids[n++] = vms->ids[i];
+    vms->n = n;
+}
+
 bool auth_before_list(const struct auth_plugins *p, const struct conf *c, struct auth_attempt *a,
                       struct auth_vms *ret)
 {
@@ -181,8 +270,12 @@ bool auth_before_list(const struct auth_plugins *p, const struct conf *c, struct
         if (p->at[i]->before_list_of_vms)
             p->at[i]->before_list_of_vms(c, a);
     for (size_t i = 0; i < p->n; i++)
-        if (p->at[i]->list_of_vm && p->at[i]->list_of_vm(c, a, ret) == 0)
+        if (p->at[i]->list_of_vm && p->at[i]->list_of_vm(c, a, ret) == 0 &&
+            ret->n <= AUTH_VMS_MAX) {
+            tidy(ret);
             return true;
+        }
+    ret->n = 0;
     return false;
 }
 

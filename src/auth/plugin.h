@@ -5,14 +5,19 @@
  * plugins a tenant uses, and in what order, is a setting. They run in qvd-authd, where a call may
  * block, one at a time.
  *
- * Adding a plugin is one file and one row in plugin.c. */
+ * A plugin is one file and one row in plugin.c; or a shared object of its own, which sees of QVD
+ * this header only (docs/administration.md, "A plugin of your own"). It is trusted: it runs in the
+ * process that knows the passwords' hashes. One that ends the process or takes longer than
+ * l7r.authd.timeout is ended, and the process begins anew; who was waiting is told to try again. */
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "auth/login.h"
 #include "auth/params.h"
-#include "conf/conf.h"
+
+struct conf;
+struct qvd_error;
 
 /* What the client shares of its environment: "name NUL value NUL", in its order. Secrets may be
  * among the values: never log those. */
@@ -21,10 +26,10 @@ struct auth_env {
     size_t len;
 };
 /* Walks it: *at begins as NULL; false at the end. */
-bool auth_env_next(const struct auth_env *env, const char **at, const char **ret_name,
-                   const char **ret_value);
+for_plugins bool auth_env_next(const struct auth_env *env, const char **at, const char **ret_name,
+                               const char **ret_value);
 /* NULL: not shared. */
-const char *auth_env_get(const struct auth_env *env, const char *name);
+for_plugins const char *auth_env_get(const struct auth_env *env, const char *name);
 
 /* One try to log in, as the hooks find and change it. */
 struct auth_attempt {
@@ -90,8 +95,31 @@ struct auth_plugin {
     void (*before_connect_to_vm)(const struct conf *c, struct auth_attempt *a, uint64_t vm_id);
 };
 
-/* NULL for the unknown. */
+/* For plugins: a setting, of the table or of their own ("auth.NAME.*"), as the attempt's tenant has
+ * it (-1: that for all); NULL when it is not set. Lives until the hook returns. */
+for_plugins const char *auth_setting(const struct conf *c, int64_t tenant, const char *key);
+/* For plugins: one line in the log. Never a password, a token or a shared value. */
+for_plugins void auth_log(const char *fmt, ...) printf_like(1, 2);
+
+/* A shared object tells its plugin by this, outside of all functions. */
+#define AUTH_PLUGIN_VERSION 1
+struct auth_plugin_file {
+    unsigned version, size;
+    const struct auth_plugin *plugin;
+};
+#define AUTH_PLUGIN_EXPORT(p)                                                                      \
+    for_plugins extern const struct auth_plugin_file qvd_auth_plugin;                              \
+    const struct auth_plugin_file qvd_auth_plugin = {AUTH_PLUGIN_VERSION,                          \
+                                                     sizeof(struct auth_plugin), &(p)}
+
+/* One of our own; NULL for the unknown. */
 const struct auth_plugin *auth_plugin_find(const char *name);
+/* One that is a file; NULL with err. To be called without rights: it runs the file's code. */
+must_check const struct auth_plugin *auth_plugin_file(const struct conf *c, const char *name,
+                                                      struct qvd_error *err);
+/* Whether there is such a file, which is not loaded: 0 or -errno with err. */
+must_check int auth_plugin_file_check(const struct conf *c, const char *name,
+                                      struct qvd_error *err);
 
 #define AUTH_PLUGINS_MAX 16
 struct auth_plugins {
@@ -103,6 +131,10 @@ struct auth_plugins {
  * word, when one is unknown or none is left. */
 must_check int auth_plugins_of(const struct conf *c, int64_t tenant, struct auth_plugins *ret,
                                struct qvd_error *err);
+
+/* Whether all that the settings for all tenants name are there; loads none. 0 or -EINVAL with err.
+ */
+must_check int auth_plugins_check(const struct conf *c, struct qvd_error *err);
 
 /* The hooks in their order, each over all plugins. */
 

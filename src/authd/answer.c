@@ -209,11 +209,16 @@ static void run_hash(struct job *j)
 
 void job_run(struct job *j)
 {
+    int64_t limit_ms = conf_ms(j->authd->conf, "l7r.authd.timeout");
+
     j->state = JOB_LOOKUP; /* not to be run again */
+    /* A plugin that hangs would keep everybody out: nobody waits for this answer any more. */
+    (void)alarm((unsigned)((limit_ms + 999) / 1000));
     if (j->kind == JOB_HASH)
         run_hash(j);
     else if (j->kind == JOB_ASK)
         job_run_ask(j);
     else
         run_plugins(j);
+    (void)alarm(0);
 }

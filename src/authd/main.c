@@ -29,7 +29,7 @@ static const int more_syscalls[] = {
     SYS_readlink,   SYS_getuid,   SYS_geteuid,  SYS_getgid,  SYS_getegid,   SYS_uname,
     SYS_prlimit64,  SYS_sysinfo,  SYS_statx,    SYS_pread64, SYS_bind,      SYS_epoll_create1,
     SYS_pipe2,      SYS_eventfd2, SYS_dup,      SYS_stat,    SYS_getppid,   SYS_timerfd_create,
-    SYS_socketpair, SYS_ioctl,    SYS_sendmmsg, SYS_clone,   SYS_clone3,
+    SYS_socketpair, SYS_ioctl,    SYS_sendmmsg, SYS_clone,   SYS_clone3,    SYS_alarm,
 };
 
 static must_check int enter_sandbox(const struct conf *conf, struct qvd_error *err)
@@ -86,9 +86,7 @@ static void on_config_changed(void *arg, const char *channel, const char *payloa
 
 static int check(void *arg, const struct conf *c, struct qvd_error *err)
 {
-    struct auth_plugins plugins;
-
-    return auth_plugins_of(c, -1, &plugins, err);
+    return auth_plugins_check(c, err);
 }
 
 static must_check int start(struct program *p, struct qvd_error *err)

@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #define must_check __attribute__((warn_unused_result))
+/* What plugins of a program may call; all else is hidden from them. */
+#define for_plugins __attribute__((visibility("default")))
 #define printf_like(fmt, args) __attribute__((format(printf, fmt, args)))
 #define _cleanup_(fn) __attribute__((cleanup(fn)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))

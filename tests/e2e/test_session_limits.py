@@ -2,12 +2,15 @@
 """The limit of each step of docs/session-steps.md, and what can go wrong in each: what the client is
 told, and that the VM is free afterwards."""
 
+import os
+import re
+import subprocess
 import time
 
 import pytest
 
 from fakenode import NX_SERVER
-from farm import wait_until
+from farm import TOP, wait_until
 from later import Later
 from oldclients import Answer, PerlClient, QtClient, Wire, basic, first_nx_bytes, request
 from steps import Gate, Holds, Lock, Rows, row_of
@@ -17,7 +20,12 @@ FARM = {'services': False,
                      'l7r.timeout.worker': '1s', 'l7r.timeout.vm_start': '3s',
                      'l7r.timeout.vm_stop': '1s', 'l7r.timeout.x_start': '1s',
                      'l7r.timeout.vma': '1500ms', 'l7r.timeout.dial': '500ms',
-                     'l7r.timeout.takeover': '500ms', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000'}}
+                     'l7r.timeout.takeover': '500ms',
+                     'path.l7r.auth.plugins': '/etc/qvd/auth', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000'}}
+
+
+# A plugin that hangs, and one that crashes.
+ENDS = ('signal 14', 'signal 11')
 
 
 @pytest.fixture(name='hold')
@@ -424,3 +432,130 @@ def test_a_stop_of_the_l7r_finds_ends_that_wait(farm, node, vm, hold, rows):
     stop.result(30)
     assert vm.row()['user_state'] == 'disconnected'
     farm.start_service('l7r')
+
+
+# A plugin of others -------------------------------------------------------------------------------
+
+def build(farm, source, path):
+    """With what is installed, by the command of the manual."""
+    include = os.path.join(farm.tree, 'usr/include/qvd')
+    subprocess.run(['cc', '-Wall', '-Werror', '-shared', '-fPIC', f'-I{include}', '-o', path, source],
+                   check=True)
+    os.chmod(path, 0o644)
+
+
+class Pool:
+    """tests/lib/plugin-pool.c; what it does is a setting of its own."""
+
+    def __init__(self, farm, node, vm, other):
+        self.farm, self.node, self.vm, self.other = farm, node, vm, other
+        folder = farm.path('etc/auth')
+        os.makedirs(folder)
+        self.file = os.path.join(folder, 'pool.so')
+        build(farm, os.path.join(TOP, 'tests/lib/plugin-pool.c'), self.file)
+        self.set('auth.pool.vms', other.id)
+        self.set('l7r.auth.plugins', 'pool')
+
+    def set(self, key, value):
+        self.node.psql(f"DELETE FROM configs WHERE key = '{key}'; "
+                       f"INSERT INTO configs (key, value) VALUES ('{key}', '{value}')")
+
+    def does(self, what):
+        self.set('auth.pool.does', what)
+
+    def list(self, password=None):
+        wire = Wire(where(self.farm))
+        wire.send(request('/qvd/list_of_vm', [
+            ('Authorization', basic(self.vm.login, password or self.vm.password))]))
+        answer = Answer(wire)
+        wire.close()
+        return answer.status, [row['id'] for row in answer.json()] if answer.status == 200 else None
+
+    def until(self, what, wanted):
+        """Until the setting has arrived, and the list is this."""
+        self.does(what)
+        wait_until(lambda: self.list() == wanted, 15, f'{what}: {wanted}')
+
+
+@pytest.fixture(name='pool', scope='module')
+def pool_fixture(farm, node, vm):
+    made = Pool(farm, node, vm, node.add_vm('bob'))
+    yield made
+    node.psql("DELETE FROM configs WHERE key LIKE 'auth.%' OR key = 'l7r.auth.plugins'")
+
+
+def test_a_plugin_lists_other_vms_and_lets_him_in(farm, pool):
+    """auth-plugins 2: list_of_vm replaces the list, one yes of allow_access_to_vm is enough, and
+    what before_connect_to_vm sets arrives in the VM."""
+    pool.until('lists', (200, [pool.other.id]))
+    client = PerlClient(where(farm), pool.vm.login, pool.vm.password)
+    assert first_nx_bytes(client.wire, client.connect(pool.other.id)) == NX_SERVER
+    assert pool.other.called('x_start')[-1][2]['custom.pool'] == 'alice'
+    client.wire.close()
+    wait_until(lambda: pool.other.row()['user_state'] == 'disconnected', 10, 'the VM to be free')
+    pool.set('auth.pool.vms', '')
+    pool.until('lists', (200, []))
+    refused(PerlClient(where(farm), pool.vm.login, pool.vm.password).connect(pool.other.id),
+            'not allowed', 403)
+    pool.set('auth.pool.vms', pool.other.id)
+
+
+def test_the_plugin_of_the_manual(farm, pool):
+    """docs/administration.md, "A plugin of your own"."""
+    with open(os.path.join(TOP, 'docs/administration.md'), encoding='utf-8') as f:
+        text = re.search(r'```c\n(.*?)```', f.read(), re.S).group(1)
+    with open(farm.path('shared.c'), 'w', encoding='utf-8') as f:
+        f.write(text)
+    build(farm, farm.path('shared.c'), farm.path('etc/auth/shared.so'))
+    pool.set('auth.shared.vm', pool.other.id)
+    pool.set('l7r.auth.plugins', 'shared')
+    wait_until(lambda: pool.list() == (200, [pool.vm.id]), 10, 'the plugin')
+    client = PerlClient(where(farm), pool.vm.login, pool.vm.password)
+    assert first_nx_bytes(client.wire, client.connect(pool.other.id)) == NX_SERVER
+    client.wire.close()
+    wait_until(lambda: pool.other.row()['user_state'] == 'disconnected', 10, 'the VM to be free')
+    assert f'plugin: user {pool.vm.user_id} asks for VM {pool.other.id}' in farm.log_tail('l7r', 9999)
+    pool.set('l7r.auth.plugins', 'pool')
+
+
+def test_a_plugin_that_says_nonsense(farm, pool):
+    """Too many VMs, verdicts that are none, names without an end: as if it had said nothing."""
+    pool.until('nonsense', (200, [pool.vm.id]))
+    assert pool.list('wrong') == (401, None)
+    refused(PerlClient(where(farm), pool.vm.login, pool.vm.password).connect(pool.other.id),
+            'not allowed', 403)
+
+
+@pytest.mark.parametrize('end, word', [('crashes', 'signal 11'), ('hangs', 'signal 14')])
+def test_a_plugin_that_ends_its_process(farm, pool, end, word):
+    """Who asks meanwhile is told to come again; the process is started anew."""
+    pool.until('lists', (200, [pool.other.id]))
+    began = time.monotonic()
+    pool.until(end, (503, None))
+    assert time.monotonic() - began < 6     # l7r.authd.timeout is 2 s
+    wait_until(lambda: f'qvd-authd: {word}' in farm.log_tail('l7r', 1000000), 10, 'its end')
+    pool.until('lists', (200, [pool.other.id]))
+
+
+@pytest.mark.parametrize('fault, word', [
+    ('gone', 'there is no plugin "pool2"'), ('of others', 'nobody else can change'),
+    ('no library', 'pool2.so'), ('another version', 'another version of QVD')])
+def test_a_plugin_that_cannot_be_loaded(farm, pool, fault, word):
+    """Nobody can log in, and the log says why."""
+    path = pool.file.replace('pool.so', 'pool2.so')
+    if fault == 'of others':
+        with open(path, 'wb'):
+            os.chmod(path, 0o666)
+    elif fault == 'no library':
+        with open(path, 'wb') as f:
+            f.write(b'x')
+    elif fault == 'another version':
+        subprocess.run(['cc', '-shared', '-fPIC', '-x', 'c', '-o', path, '-'], check=True,
+                       input=b'const unsigned qvd_auth_plugin[4] = {99};')
+    pool.set('l7r.auth.plugins', 'pool2')
+    wait_until(lambda: pool.list()[0] == 503, 10, 'a refusal')
+    assert word in farm.log_tail('l7r', 20000)
+    pool.set('l7r.auth.plugins', 'pool')
+    wait_until(lambda: pool.list()[0] == 200, 10, 'the plugin')
+    if os.path.exists(path):
+        os.remove(path)

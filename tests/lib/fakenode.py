@@ -155,12 +155,12 @@ class FakeVm:
             f'DELETE FROM vm_secrets WHERE vm_id = {self.id}')
 
 
-def check_log(farm):
-    """No process of the L7R has ended but by order or by a test's kill -9, and no event came that
-    its table does not know."""
+def check_log(farm, ends_too=()):
+    """No process of the L7R has ended but by order, by a test's kill -9 or as in ends_too, and no
+    event came that its table does not know."""
     log = farm.log_tail('l7r', 1000000)
     ends = re.findall(r'(?:has ended: |qvd-[\w-]+: )(exit \d+|signal \d+)', log)
-    assert set(ends) <= {'exit 0', 'signal 9', 'signal 15'}, set(ends)
+    assert set(ends) <= {'exit 0', 'signal 9', 'signal 15', *ends_too}, set(ends)
     for bad in ('is not expected in step', 'what it may not', 'out of memory'):
         assert bad not in log, [line for line in log.splitlines() if bad in line]
 
@@ -206,8 +206,8 @@ class FakeNode:
 
 @pytest.fixture(name='node', scope='module')
 def node_fixture(request, farm):
-    """A simulated node of a farm whose L7R runs (the test file's SERVICES: what runs); at the end
-    the L7R's log tells of no fault."""
+    """A simulated node of a farm whose L7R runs (the test file's SERVICES: what runs; ENDS: how
+    processes may end in it); at the end the L7R's log tells of no fault."""
     farm.init_database()
     for name in getattr(request.module, 'SERVICES', ('l7r',)):
         farm.start_service(name)
@@ -216,7 +216,7 @@ def node_fixture(request, farm):
     made.close()
     for name in reversed(getattr(request.module, 'SERVICES', ('l7r',))):
         farm.stop_service(name)     # in good order: a sanitizer looks for leaks then
-    check_log(farm)
+    check_log(farm, getattr(request.module, 'ENDS', ()))
 
 
 @pytest.fixture(name='vm', scope='module')

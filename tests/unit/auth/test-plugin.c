@@ -12,6 +12,7 @@
 
 #include "auth/plugin.h"
 #include "base/str.h"
+#include "conf/conf.h"
 
 /* What was called, one letter each: plugin a, b or c, then the hook. */
 static char calls[200];
@@ -312,7 +313,8 @@ static void the_lists_of_plugins(void **state)
     assert_int_equal(auth_plugins_of(*state, 7, &p, &err), 0);
     assert_string_equal(p.at[0]->name, "tester");
     assert_int_equal(auth_plugins_of(*state, 6, &p, &err), -EINVAL);
-    assert_string_equal(err.text, "l7r.auth.plugins: there is no plugin \"no-such\"");
+    assert_string_equal(err.text, "l7r.auth.plugins: there is no plugin \"no-such\", and no "
+                                  "/usr/lib/qvd/auth/no-such.so");
     assert_int_equal(conf_override(*state, "l7r.auth.plugins.head", "tester, default", &err), 0);
     assert_int_equal(auth_plugins_of(*state, 5, &p, &err), 0);
     assert_int_equal(p.n, 2);
