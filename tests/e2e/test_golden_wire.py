@@ -27,6 +27,12 @@ TOKENS = {name: name.replace('-', '') + 'x' * 30 for name in (
     'token', 'token-of-mine', 'token-expired', 'token-of-blocked', 'token-of-shut', 'token-once')}
 
 
+# 4: the order of the texts, with our one for "retry every 2 s" of step 1.
+INFOS = ['Session acquired', 'Aborting contending session', 'Assigning VM', 'Starting virtual machine',
+         'Waiting for VM to reach state running', 'Starting X session', 'Waiting for X session',
+         'Connecting X session', 'Connection established']
+
+
 def read_rows():
     rows = []
     with open(os.path.join(TOP, 'tests/golden/l7r.txt'), encoding='utf-8') as f:
@@ -198,6 +204,7 @@ def test_row(farm, world, row):
     if answer.status == 101:
         assert first_nx_bytes(wire, answer) == NX_SERVER
         assert answer.infos[0] == 'Session acquired'
+        assert answer.infos == sorted(set(answer.infos), key=INFOS.index)
     else:
         check_body(world, answer, body)
     # 11.3: an error of connect closes, all else may go on (11.4) but what is no HTTP.

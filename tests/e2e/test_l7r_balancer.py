@@ -87,7 +87,7 @@ def test_the_address_of_the_header_is_the_clients(farm, node, vm, header, who):
                f'{who} in the log')
     # As the source of a login a balancer is nobody.
     login = 'a balancer itself' if who == BALANCER else who
-    wait_until(lambda: f'login refused: {vm.login} from {login}' in log_of(farm)[mark:], 5,
+    wait_until(lambda: f'login refused: a password from {login}' in log_of(farm)[mark:], 5,
                f'the login from {login}')
 
 

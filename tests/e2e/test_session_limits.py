@@ -21,7 +21,7 @@ FARM = {'services': False,
                      'l7r.timeout.vm_stop': '1s', 'l7r.timeout.x_start': '1s',
                      'l7r.timeout.vma': '1500ms', 'l7r.timeout.dial': '500ms',
                      'l7r.timeout.takeover': '500ms',
-                     'path.l7r.auth.plugins': '/etc/qvd/auth', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000'}}
+                     'path.l7r.auth.plugins': '/etc/qvd/auth', 'l7r.auth.remember': '1s', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000'}}
 
 
 # A plugin that hangs, and one that crashes.
@@ -207,6 +207,15 @@ def test_a_claim_that_is_refused_when_nobody_wants_it(farm, node, vm, rows):
     rows.wait('unclaim refused')
     refused(connect(farm, vm)[1], 'under maintenance', 403)
     rows.wait('claim refused')
+
+
+def test_a_block_reaches_an_open_connection(farm, node, vm):
+    asker = Asker(farm, vm)
+    assert asker.ask('/qvd/list_of_vm').status == 200
+    node.psql(f'UPDATE users SET blocked = true WHERE id = {vm.user_id}')
+    wait_until(lambda: asker.ask('/qvd/list_of_vm').status == 401, 5, 'the refusal', interval=0.2)
+    node.psql(f'UPDATE users SET blocked = false WHERE id = {vm.user_id}')
+    wait_until(lambda: asker.ask('/qvd/list_of_vm').status == 200, 5, 'the login', interval=0.2)
 
 
 # The session ----------------------------------------------------------------------------------------

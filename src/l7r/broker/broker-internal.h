@@ -70,6 +70,7 @@ struct conn {
     struct session *session; /* its open request, or NULL */
     bool known;              /* the rest is filled */
     uint8_t digest[32];      /* of the credentials that were good */
+    int64_t since;           /* clock_ms(): when they were */
     uint64_t user_id;
     int64_t tenant_id;
     uint64_t token_vm_id;

@@ -196,6 +196,8 @@ static int on_closed(void *owner, const void *msg, int *fd)
     link_forget(l, m->conn);
     if (!s)
         return -ENOMEM;
+    if (s->link && s->link != l)
+        return -EPROTO; /* another worker's */
     s->conn = 0;
     s->bytes_in = m->bytes_in;
     s->bytes_out = m->bytes_out;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* AUTH: who is it? What was good on this connection before needs no second look: tokens may be for
- * one use, and a hash takes its time. */
+/* AUTH: who is it? What was good on this connection a while ago needs no second look: tokens may be
+ * for one use, and a hash takes its time. */
 #include <string.h>
 
 #include <openssl/evp.h>
@@ -61,6 +61,7 @@ static void remember(struct session *s, const struct auth_user *u, const uint8_t
     c->token_vm_id = u->token_vm_id;
     c->token_until = u->token_until;
     memcpy(c->digest, digest, sizeof c->digest);
+    c->since = clock_ms();
     c->known = c->params && c->login;
 }
 
@@ -96,7 +97,9 @@ static void answered(void *arg, const struct auth_answer *a)
         break;
     case AUTH_DENIED:
     case AUTH_THROTTLED:
-        log_info("login refused: %s from %s%s", s->credentials == L7R_BASIC ? s->login : "a token",
+        /* authd names whom it knows; what else was typed may be a password. */
+        log_info("login refused: a %s from %s%s",
+                 s->credentials == L7R_BASIC ? "password" : "token",
                  s->source[0] ? s->source : "a balancer itself",
                  a->status == AUTH_THROTTLED ? " (too many failures)" : "");
         session_event(s, session_refuse(s, 401, "Unauthorized"));
@@ -113,8 +116,10 @@ static bool remembered(struct session *s)
 {
     struct conn *c = link_conn(s->link, s->conn);
     uint8_t digest[32];
-    bool same =
-        c && c->known && digest_of(s, digest) == 0 && bytes_equal(digest, c->digest, sizeof digest);
+    /* Not for ever: who is blocked, or whose password has changed, may have a connection left. */
+    bool fresh =
+        c && c->known && clock_ms() - c->since < conf_ms(s->broker->conf, "l7r.auth.remember");
+    bool same = fresh && digest_of(s, digest) == 0 && bytes_equal(digest, c->digest, sizeof digest);
 
     if (!same)
         return false;

@@ -108,13 +108,15 @@ static bool for_broker(const struct conf_key *k)
         "database.l7r.password",
         "database.sslmode",
         "database.sslrootcert",
+        "l7r.auth.remember",
+        "l7r.auth.token.expiration",
     };
 
     if (k->type == CONF_OBSOLETE || str_ends(k->key, ".*"))
         return false;
     if (str_starts(k->key, "l7r.") && !str_starts(k->key, "l7r.auth."))
         return true;
-    if (strcmp(k->key, "l7r.auth.token.expiration") == 0 || str_starts(k->key, "l7r.auth.env."))
+    if (str_starts(k->key, "l7r.auth.env."))
         return true;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
         if (strcmp(k->key, names[i]) == 0)

@@ -194,7 +194,7 @@ static void request(void *owner, const struct http_head *head, const char *body,
     const char *why = NULL;
     int status = request_read(head, &memory, &q, &why);
 
-    c->kind = status ? L7R_PING : (enum l7r_kind)q.kind;
+    c->kind = (enum l7r_kind)q.kind; /* also of a refused one, as far as it was read */
     c->state = CLIENT_WAITING;
     c->text[0] = c->sent[0] = 0;
     if (status) {

@@ -188,6 +188,7 @@ int request_read(const struct http_head *head, struct request_memory *m, struct 
         *ret_why = "Only GET is possible here";
         return 405;
     }
+    q->kind = (uint32_t)kind;
     if (!read_env(head, m, q)) {
         *ret_why = "The shared environment is too long";
         return 431;
@@ -199,7 +200,6 @@ int request_read(const struct http_head *head, struct request_memory *m, struct 
     const char *id = http_target_get(m->target, "id");
     const char *agent = http_head_get(head, "User-Agent");
     const char *file = http_target_get(m->target, "file_name");
-    q->kind = (uint32_t)kind;
     q->client = agent && strlen(agent) <= 256 ? agent : "";
     q->file_name = file && strlen(file) <= 1024 ? file : "";
     q->store_auth = is_true(http_target_get(m->target, "store_auth"));
