@@ -104,7 +104,8 @@ static int b_login(const struct conf *c, char *dst)
 static enum auth_verdict b_bearer(const struct conf *c, struct auth_attempt *a)
 {
     note("b.bearer");
-    return str_copy(a->login.name, sizeof a->login.name, "ann") == 0 ? AUTH_YES : AUTH_NO;
+    a->login = (struct login){"ann", "lab"};
+    return AUTH_YES;
 }
 
 static void a_before_list(const struct conf *c, struct auth_attempt *a)
@@ -210,7 +211,9 @@ static void the_first_yes_wins(void **state)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-        struct auth_attempt t = {.password = "pass123456"};
+        struct auth_attempt t = {
+            .password = "pass123456", .login = {"ann", "lab"}
+        };
         calls[0] = 0;
         a_says = rows[i].a;
         b_says = rows[i].b;
@@ -219,10 +222,28 @@ static void the_first_yes_wins(void **state)
     }
 }
 
+/* As if it had said nothing. */
+static void a_plugin_that_says_nonsense_is_not_heard(void **state)
+{
+    struct auth_attempt t = {
+        .password = "pass123456", .login = {"ann", "lab"}
+    };
+
+    a_says = (enum auth_verdict)77;
+    b_says = AUTH_NO;
+    assert_int_equal(auth_basic(&both, *state, &t), AUTH_NO);
+    /* Who names nobody lets nobody in. */
+    a_says = AUTH_YES;
+    t.login.name[0] = 0;
+    assert_int_equal(auth_basic(&both, *state, &t), AUTH_NO);
+}
+
 /* Only if one was split off; then none that takes it is a refusal. */
 static void the_second_factor(void **state)
 {
-    struct auth_attempt t = {.password = "pass123456"};
+    struct auth_attempt t = {
+        .password = "pass123456", .login = {"ann", "lab"}
+    };
 
     a_says = second_says = AUTH_YES;
     assert_int_equal(auth_basic(&all, *state, &t), AUTH_YES);
@@ -342,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_first_tenant_wins_and_names_are_chained, fresh, done),
         cmocka_unit_test_setup_teardown(the_first_yes_wins, fresh, done),
+        cmocka_unit_test_setup_teardown(a_plugin_that_says_nonsense_is_not_heard, fresh, done),
         cmocka_unit_test_setup_teardown(the_second_factor, fresh, done),
         cmocka_unit_test_setup_teardown(all_hear_of_a_login_and_the_later_parameter_holds, fresh,
                                         done),
