@@ -284,6 +284,19 @@ int guard_run(struct guard *g)
     return 0;
 }
 
+/* In a process of its own: the end of its socket waits until all CPUs have seen it (10 ms), and the
+ * first process of the VM waits for this hook, whose output LXC reads to the end. Others who do not
+ * hear it learn the VM's place a little later. */
+static void announce(const char *pid, const char *gateway)
+{
+    if (fork() != 0)
+        return;
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        close(fd);
+    (void)guard_announce(pid, gateway);
+    _exit(0);
+}
+
 int guard_hook(const char *which, const char *run_dir, const char *gateway)
 {
     char path[256], line[64];
@@ -301,7 +314,6 @@ int guard_hook(const char *which, const char *run_dir, const char *gateway)
     if (fd < 0 || fs_write_all(fd, line, strlen(line)) < 0)
         return 1;
     if (start && gateway && pid)
-        (void)guard_announce(pid,
-                             gateway); /* without it others learn the VM's place a little later */
-    return reboot ? 1 : 0;             /* LXC then stops instead of rebooting in place */
+        announce(pid, gateway);
+    return reboot ? 1 : 0; /* LXC then stops instead of rebooting in place */
 }
