@@ -38,7 +38,7 @@ E2E = 'tests/e2e'
 @contextlib.contextmanager
 def farms_folder(prefix, in_memory=False):
     """Where farms may be made, which the users of VMs can enter; nothing of it stays."""
-    folder = tempfile.mkdtemp(prefix=prefix, dir='/var/tmp')
+    folder = tempfile.mkdtemp(prefix=prefix, dir='/tmp')
     os.chmod(folder, 0o755)
     with scratch.in_memory(folder) if in_memory else contextlib.nullcontext():
         try:

@@ -40,7 +40,8 @@ def in_memory(folder):
 def for_this_process():
     """Unless somebody has set QVD_TEST_DIR: a folder in memory for as long as we live."""
     if 'QVD_TEST_DIR' not in os.environ:
-        folder = tempfile.mkdtemp(prefix='qvd-tests-', dir='/var/tmp')
+        # Not below /var: that of a farm is an overlay, which hides what is mounted there.
+        folder = tempfile.mkdtemp(prefix='qvd-tests-', dir='/tmp')
         os.chmod(folder, 0o755)
         atexit.register(os.rmdir, folder)
         memory = in_memory(folder)
