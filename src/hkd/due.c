@@ -12,8 +12,6 @@
 
 /* Longest time until the database is asked again: timers are not trusted for years. */
 #define LOOK_MS 86400000
-/* The loop's timers go by a coarse clock: one may fire so much earlier than clock_ms() has it. */
-#define EARLY_MS 10
 /* An agent that did not take the word is told again. */
 #define RETRY_MS 60000
 
@@ -71,7 +69,7 @@ void due_expire(struct vm *vm, const struct store_vm_due *due)
     bool again = strcmp(due->soft, vm->soft_told) == 0;
 
     if (vm->state != VM_RUNNING || !vm->has_vma || due->soft_ms > 0 ||
-        (again && vm->soft_next_ms > now + EARLY_MS))
+        (again && vm->soft_next_ms > now))
         return;
     if (str_copy(vm->soft_told, sizeof vm->soft_told, due->soft) < 0)
         return;
