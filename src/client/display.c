@@ -434,6 +434,11 @@ unsigned client_display_depth(const struct client_display *d)
     return d->query.depth;
 }
 
+unsigned client_display_monitors(const struct client_display *d)
+{
+    return d->query.monitors;
+}
+
 void client_display_allow(struct client_display *d, pid_t pid)
 {
     d->allowed = pid;

@@ -22,6 +22,8 @@ must_check int client_display_open(struct ev_loop *loop, const char *name, clien
 const char *client_display_keyboard(const struct client_display *d);
 /* Bits a pixel of its root window; 0 when it does not tell. After done. */
 unsigned client_display_depth(const struct client_display *d);
+/* How many monitors it has; 0 when it does not tell. After done. */
+unsigned client_display_monitors(const struct client_display *d);
 /* Only this process may come through the door. */
 void client_display_allow(struct client_display *d, pid_t pid);
 struct client_display *client_display_free(struct client_display *d);

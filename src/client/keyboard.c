@@ -5,11 +5,14 @@
 
 #include "base/str.h"
 
+#define EXTENSION "XINERAMA"
 #define PROPERTY "_XKB_RULES_NAMES"
 #define PROPERTY_WORDS 64 /* of four bytes: as much as we ask for */
 
 /* X11 protocol, appendix B: opcodes and layouts. */
-enum { OP_INTERN_ATOM = 16, OP_GET_PROPERTY = 20 };
+enum { OP_INTERN_ATOM = 16, OP_GET_PROPERTY = 20, OP_QUERY_EXTENSION = 98 };
+/* panoramiXproto.h */
+enum { XINERAMA_QUERY_SCREENS = 5 };
 
 static uint32_t get_u16(const uint8_t *p)
 {
@@ -46,12 +49,27 @@ static size_t whole(const struct keyboard_query *q, const struct buf *in)
     return in->len < all ? 0 : all;
 }
 
+/* QueryExtension and InternAtom have one form. */
+static must_check int ask_name(uint8_t opcode, const char *name, struct buf *out)
+{
+    uint8_t request[32] = {opcode, opcode == OP_INTERN_ATOM};
+    size_t len = strlen(name), words = 2 + (len + 3) / 4;
+
+    put_u16(request + 2, words);
+    put_u16(request + 4, len);
+    memcpy(request + 8, name, len);
+    return buf_append(out, request, words * 4);
+}
+
+static must_check int ask_atom(struct keyboard_query *q, struct buf *out)
+{
+    q->step = KEYBOARD_ATOM;
+    return ask_name(OP_INTERN_ATOM, PROPERTY, out);
+}
+
 static must_check int after_setup(struct keyboard_query *q, const uint8_t *m, size_t len,
                                   struct buf *out)
 {
-    const size_t name = strlen(PROPERTY);
-    uint8_t request[8 + sizeof PROPERTY + 3] = {OP_INTERN_ATOM, 1};
-
     if (len < 40)
         return -EBADMSG;
     /* Behind the fixed part: the vendor's name, padded, formats of eight bytes, then screens. */
@@ -60,11 +78,26 @@ static must_check int after_setup(struct keyboard_query *q, const uint8_t *m, si
         return -EBADMSG;
     q->root = get_u32(m + at);
     q->depth = m[at + 38];
-    q->step = KEYBOARD_ATOM;
-    put_u16(request + 2, 2 + (name + 3) / 4);
-    put_u16(request + 4, name);
-    memcpy(request + 8, PROPERTY, name);
-    return buf_append(out, request, 8 + (name + 3) / 4 * 4);
+    q->step = KEYBOARD_EXTENSION;
+    return ask_name(OP_QUERY_EXTENSION, EXTENSION, out);
+}
+
+static must_check int after_extension(struct keyboard_query *q, const uint8_t *m, struct buf *out)
+{
+    const uint8_t request[4] = {m[9], XINERAMA_QUERY_SCREENS, 1};
+
+    q->monitors = 1;
+    if (m[0] != 1 || !m[8])
+        return ask_atom(q, out);
+    q->step = KEYBOARD_MONITORS;
+    return buf_append(out, request, sizeof request);
+}
+
+static must_check int after_monitors(struct keyboard_query *q, const uint8_t *m, struct buf *out)
+{
+    if (m[0] == 1 && get_u32(m + 8) > 1)
+        q->monitors = get_u32(m + 8);
+    return ask_atom(q, out);
 }
 
 static must_check int after_atom(struct keyboard_query *q, const uint8_t *m, struct buf *out)
@@ -121,6 +154,12 @@ int keyboard_step(struct keyboard_query *q, struct buf *in, struct buf *out,
     switch (q->step) {
     case KEYBOARD_SETUP:
         r = after_setup(q, in->data, len, out);
+        break;
+    case KEYBOARD_EXTENSION:
+        r = after_extension(q, in->data, out);
+        break;
+    case KEYBOARD_MONITORS:
+        r = after_monitors(q, in->data, out);
         break;
     case KEYBOARD_ATOM:
         r = after_atom(q, in->data, out);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-/* What an X server was set up for: its depth, from its first answer, and its keyboard, the property
- * _XKB_RULES_NAMES of its root window, asked for with bare bytes of the X protocol (little-endian,
- * as we opened the connection). */
+/* What an X server was set up for: its depth, from its first answer, how many monitors it has, by
+ * its extension XINERAMA, and its keyboard, the property _XKB_RULES_NAMES of its root window; asked
+ * for with bare bytes of the X protocol (little-endian, as we opened the connection). */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -13,9 +13,16 @@
 #define KEYBOARD_MAX 64
 
 struct keyboard_query {
-    enum { KEYBOARD_SETUP, KEYBOARD_ATOM, KEYBOARD_PROPERTY } step;
+    enum {
+        KEYBOARD_SETUP,
+        KEYBOARD_EXTENSION,
+        KEYBOARD_MONITORS,
+        KEYBOARD_ATOM,
+        KEYBOARD_PROPERTY
+    } step;
     uint32_t root;
-    unsigned depth; /* of the root window; 0: not known yet */
+    unsigned depth;    /* of the root window; 0: not known yet */
+    unsigned monitors; /* 1 without XINERAMA; 0: not known yet */
 };
 
 /* Looks at what the server has sent so far (consumed from in when it is a whole message) and

@@ -56,20 +56,24 @@ static must_check int put(struct buf *out, const char *name, const char *value)
     return r < 0 ? r : http_encode(out, value);
 }
 
+/* 0: not known. */
+static must_check int put_number(struct buf *out, const char *name, unsigned value)
+{
+    return value ? buf_printf(out, "&%s=%u", name, value) : 0;
+}
+
 int client_connect_target(struct qvdclient *c, struct buf *out)
 {
     const char *timezone = client_option(c, QVDCLIENT_TIMEZONE);
     const char *keyboard = client_option(c, QVDCLIENT_KEYBOARD);
     const char *fullscreen = client_flag(c, QVDCLIENT_FULLSCREEN) ? "1" : "0";
     const char *locale = client_option(c, QVDCLIENT_LOCALE);
-    char zone[128] = "", depth[16] = "";
+    char zone[128] = "";
 
     if (!*timezone) {
         local_timezone(zone, sizeof zone);
         timezone = zone;
     }
-    if (client_display_depth(c->display))
-        snprintf(depth, sizeof depth, "%u", client_display_depth(c->display));
     int r = buf_printf(out, WIRE_L7R_CONNECT "?id=%llu", (unsigned long long)c->vm_id);
     if (r >= 0 && c->again.active)
         r = buf_printf(out, "&%s=%llu", c->goal == GOAL_ASK_END ? WIRE_L7R_ENDED : WIRE_L7R_RESUME,
@@ -83,7 +87,9 @@ int client_connect_target(struct qvdclient *c, struct buf *out)
     if (r >= 0)
         r = put(out, "qvd.client.fullscreen", fullscreen);
     if (r >= 0)
-        r = put(out, "qvd.client.depth", depth);
+        r = put_number(out, "qvd.client.depth", client_display_depth(c->display));
+    if (r >= 0)
+        r = put_number(out, "qvd.client.monitors", client_display_monitors(c->display));
     if (r >= 0)
         r = put(out, "qvd.client.keyboard",
                 *keyboard ? keyboard : client_display_keyboard(c->display));

@@ -156,6 +156,10 @@ int options_write(const struct conf *conf, const struct wire_params *params, uns
         r = put_link(&w, link, wish(params, "qvd.client.link", link), extra);
     if (r == 0)
         r = put_size(&w, params, resumed);
+    /* Asking for the monitors of a display that has just gone ends nxagent (design/002). */
+    if (r == 0)
+        r = put(&w, "xinerama", str_eq(wish(params, "qvd.client.monitors", ""), "1") ? "0" : "1",
+                "");
     if (r == 0)
         r = put_channels(&w, conf, params, display);
     if (r == 0)

@@ -548,7 +548,7 @@ def test_a_session_from_end_to_end(client, pki):
         'id': '7', 'qvd.client.os': 'linux', 'qvd.client.link': 'lan',
         'qvd.client.geometry': '800x600', 'qvd.client.fullscreen': '1',
         'qvd.client.keyboard': 'pc105%2Fes', 'qvd.client.timezone': 'UTC',
-        'qvd.client.locale': 'C.UTF-8', 'qvd.client.depth': '24',
+        'qvd.client.locale': 'C.UTF-8', 'qvd.client.depth': '24', 'qvd.client.monitors': '1',
         'qvd.client.printing.enabled': '0', 'qvd.client.nxagent.extra_args': 'a%3Db%2Cc%3Dd'}
     headers = server.requests[1][1]
     assert (headers['Connection'], headers['Upgrade']) == ('Upgrade', 'QVD/1.0')

@@ -20,6 +20,12 @@ static const uint8_t setup[] = "\x01\x00\x0b\x00\x00\x00\x16\x00"
                                "\x0d\x05\x00\x00\x20\x00\x00\x00\xff\xff\xff\x00\x00\x00\x00\x00"
                                "\x00\x00\x00\x00\x00\x05\x00\x04\x52\x01\x0f\x01\x01\x00\x01\x00"
                                "\x21\x00\x00\x00\x01\x01\x18";
+/* QueryExtension of 8 letters; its answer: it is there and has the opcode 141. */
+static const uint8_t ask_extension[] = "\x62\x00\x04\x00\x08\x00\x00\x00XINERAMA";
+static const uint8_t extension[32] = "\x01\x00\x02\x00\x00\x00\x00\x00\x01\x8d";
+/* XineramaQueryScreens; its answer: two, each of eight bytes. */
+static const uint8_t ask_monitors[] = "\x8d\x05\x01";
+static const uint8_t monitors[48] = "\x01\x00\x03\x00\x04\x00\x00\x00\x02";
 /* InternAtom of 16 letters, only if it exists; its answer: atom 99. */
 static const uint8_t ask_atom[] = "\x10\x01\x06\x00\x10\x00\x00\x00_XKB_RULES_NAMES";
 static const uint8_t atom[32] = "\x01\x00\x01\x00\x00\x00\x00\x00\x63";
@@ -64,9 +70,18 @@ static int whole_talk(const char *names, size_t len, size_t piece, char *result)
     buf_init(&out, 0);
     assert_int_equal(sizeof setup, 96);
     assert_int_equal(feed(&q, setup, sizeof setup, piece, &out, result), 0);
+    assert_int_equal(q.depth, 24);
+    assert_int_equal(out.len, 16);
+    assert_memory_equal(out.data, ask_extension, 16);
+    buf_done(&out);
+    assert_int_equal(feed(&q, extension, sizeof extension, piece, &out, result), 0);
+    assert_int_equal(out.len, 4);
+    assert_memory_equal(out.data, ask_monitors, 4);
+    buf_done(&out);
+    assert_int_equal(feed(&q, monitors, sizeof monitors, piece, &out, result), 0);
+    assert_int_equal(q.monitors, 2);
     assert_int_equal(out.len, 24);
     assert_memory_equal(out.data, ask_atom, 24);
-    assert_int_equal(q.depth, 24);
     buf_done(&out);
     assert_int_equal(feed(&q, atom, sizeof atom, piece, &out, result), 0);
     assert_int_equal(out.len, 24);
@@ -107,6 +122,11 @@ static void test_broken_answers(void **state)
     bad[24] = 0xff; /* a vendor's name beyond the message */
     q = (struct keyboard_query){0};
     assert_int_equal(feed(&q, bad, sizeof bad, 100, &out, result), -EBADMSG);
+    q = (struct keyboard_query){.step = KEYBOARD_EXTENSION}; /* there is none: one monitor */
+    assert_int_equal(feed(&q, (const uint8_t[32]){1}, 32, 100, &out, result), 0);
+    assert_int_equal(out.len, 24);
+    assert_memory_equal(out.data, ask_atom, 24);
+    assert_int_equal(q.monitors, 1);
     q = (struct keyboard_query){.step = KEYBOARD_ATOM};
     assert_int_equal(feed(&q, (const uint8_t[32]){1}, 32, 100, &out, result), -ENOENT);
     buf_done(&out);

@@ -224,6 +224,8 @@ static void test_options(void **state)
                                        "800x600",
                                        "qvd.client.fullscreen",
                                        "1",
+                                       "qvd.client.monitors",
+                                       "1",
                                        NULL};
     static const char *const empty[] = {
         "qvd.client.keyboard", "", "qvd.client.link", "", "qvd.client.fullscreen", "", NULL};
@@ -255,30 +257,38 @@ static void test_options(void **state)
                                        NULL};
 
     check_options("vma.default.client.link = adsl\n", none,
-                  BEGINNING "keyboard=pc105/us,link=adsl:100\n", 0);
-    check_options("", none, BEGINNING "keyboard=pc105/us,link=local,pack=nopack:100\n", 0);
+                  BEGINNING "keyboard=pc105/us,link=adsl,xinerama=1:100\n", 0);
+    check_options("", none, BEGINNING "keyboard=pc105/us,link=local,pack=nopack,xinerama=1:100\n",
+                  0);
     check_options("", usual,
                   BEGINNING "keyboard=pc105/es,client=linux,link=adsl,geometry=800x600,"
-                            "fullscreen=0:100\n",
+                            "fullscreen=0,xinerama=1:100\n",
                   0);
-    check_options("", full,
-                  BEGINNING "keyboard=pc105/us,link=lan,geometry=800x600,fullscreen=1:100\n", 0);
-    check_options_for(true, "", full,
-                      BEGINNING "keyboard=pc105/us,link=lan,resize=1,geometry=fullscreen:100\n", 0);
+    check_options(
+        "", full,
+        BEGINNING "keyboard=pc105/us,link=lan,geometry=800x600,fullscreen=1,xinerama=0:100\n", 0);
+    check_options_for(
+        true, "", full,
+        BEGINNING "keyboard=pc105/us,link=lan,resize=1,geometry=fullscreen,xinerama=0:100\n", 0);
     check_options_for(true, "", usual,
                       BEGINNING "keyboard=pc105/es,client=linux,link=adsl,geometry=800x600,"
-                                "fullscreen=0:100\n",
+                                "fullscreen=0,xinerama=1:100\n",
                       0);
-    check_options("", empty, BEGINNING "keyboard=pc105/us,link=local,pack=nopack:100\n", 0);
-    check_options("", evil, BEGINNING "link=local,pack=nopack:100\n", 4);
-    check_options("", rate, BEGINNING "keyboard=pc105/us,link=isdn:100\n", 0);
+    check_options("", empty, BEGINNING "keyboard=pc105/us,link=local,pack=nopack,xinerama=1:100\n",
+                  0);
+    check_options("", evil, BEGINNING "link=local,pack=nopack,xinerama=1:100\n", 4);
+    check_options("", rate, BEGINNING "keyboard=pc105/us,link=isdn,xinerama=1:100\n", 0);
     check_options("", extra,
-                  BEGINNING "keyboard=pc105/us,link=modem,clipboard=both,pack=16m-png-9:100\n", 12);
-    check_options("", local_pack, BEGINNING "keyboard=pc105/us,link=local,pack=16m-png-9:100\n", 0);
+                  BEGINNING
+                  "keyboard=pc105/us,link=modem,xinerama=1,clipboard=both,pack=16m-png-9:100\n",
+                  12);
+    check_options("", local_pack,
+                  BEGINNING "keyboard=pc105/us,link=local,xinerama=1,pack=16m-png-9:100\n", 0);
     check_options("vma.audio.enable=1\nvma.slave.enable=1\nvma.printing.enable=1\n", printing,
-                  BEGINNING "keyboard=pc105/us,link=wan,media=1,slave=1,cups=2100:100\n", 0);
+                  BEGINNING "keyboard=pc105/us,link=wan,xinerama=1,media=1,slave=1,cups=2100:100\n",
+                  0);
     check_options("vma.printing.enable=1\n", cifs,
-                  BEGINNING "keyboard=pc105/us,link=wan,smb=2100:100\n", 0);
+                  BEGINNING "keyboard=pc105/us,link=wan,xinerama=1,smb=2100:100\n", 0);
 }
 
 /* l7r-protocol.md section 5: a word or a bandwidth. The thresholds are those of the NX library. */
