@@ -503,7 +503,7 @@ def test_a_clients_wishes_pass_an_allow_list(box):
     assert status == 200
     options = box.sh('cat /run/qvd/vma/nxagent.conf')
     assert options == ('nx/nx,tolerancechecks=bypass,keyboard=pc105/es,link=modem,geometry=800x600,'
-                       'clipboard=both,limit=5:100')
+                       'xinerama=1,clipboard=both,limit=5:100')
 
 
 def test_no_secret_in_logs_arguments_or_environments(box):

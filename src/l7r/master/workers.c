@@ -86,8 +86,9 @@ static int on_ready(void *owner, const void *msg, int *fd)
 
     p->ready = true;
     m->slots[p->slot].pause = 0;
+    /* After two reloads in a row a newer one may be there already. */
     QVD_LIST_FOREACH (old, &m->procs, struct proc, node)
-        if (old->slot == p->slot && old != p)
+        if (old->slot == p->slot && old->generation < p->generation)
             drain(old, false);
     if (!m->told_ready && all_ready(m)) {
         m->told_ready = true;
