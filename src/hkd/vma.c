@@ -13,6 +13,8 @@
 
 /* Between two questions to a VM that is starting. */
 #define RETRY_MS 500
+/* How much longer than its state a question may last: the state's limit ends it, and says so. */
+#define BEHIND_STATE_MS 1000
 
 static int dial(const struct vm *vm)
 {
@@ -32,14 +34,13 @@ static int dial(const struct vm *vm)
     return TAKE_FD(fd);
 }
 
-static int ask(struct vm *vm, enum wire_vma_function function, int64_t serial,
-               const char *limit_key, const char *body, rpc_client_fn *fn,
-               struct rpc_request **ret_call)
+static int ask(struct vm *vm, enum wire_vma_function function, int64_t serial, int64_t limit_ms,
+               const char *body, rpc_client_fn *fn, struct rpc_request **ret_call)
 {
     struct rpc_call call = {
         .function = wire_vma_function_to_string(function),
         .serial = (uint64_t)serial,
-        .timeout_ms = (uint32_t)conf_ms(vm->d->conf, limit_key),
+        .timeout_ms = (uint32_t)limit_ms,
         .secret = {vm->secret, sizeof vm->secret},
         .body = body,
     };
@@ -110,7 +111,8 @@ static void ping_now(void *arg)
             vm_event(vm, VM_EV_ALIVE, "it has no agent to ask");
         return;
     }
-    r = ask(vm, WIRE_VMA_PING, 0, "hkd.vm.vma.ping.timeout", "{}", on_ping, &vm->call);
+    r = ask(vm, WIRE_VMA_PING, 0, conf_ms(vm->d->conf, "hkd.vm.vma.ping.timeout"), "{}", on_ping,
+            &vm->call);
     if (r < 0)
         pinged(vm, false, r == -ENOKEY || r == -ECONNREFUSED || r == -EHOSTUNREACH, strerror(-r));
 }
@@ -158,8 +160,8 @@ static void on_poweroff(void *arg, const struct rpc_result *r)
 
 static void poweroff_now(struct vm *vm)
 {
-    int r = ask(vm, WIRE_VMA_POWEROFF, vm->stop_serial, "hkd.vm.stop.vma.timeout", "{}",
-                on_poweroff, &vm->call);
+    int64_t limit = conf_ms(vm->d->conf, "hkd.vm.stop.vma.timeout") + BEHIND_STATE_MS;
+    int r = ask(vm, WIRE_VMA_POWEROFF, vm->stop_serial, limit, "{}", on_poweroff, &vm->call);
 
     if (r < 0)
         vm_event(vm, VM_EV_REFUSED, "vma cannot be asked: %s", strerror(-r));
@@ -202,8 +204,8 @@ void vma_expire(struct vm *vm, const struct store_vm_due *due, rpc_client_fn *fn
                    due->hard[0] ? ", \"qvd.vm.expiration.hard\": \"" : "", due->hard,
                    due->hard[0] ? "\"" : "");
     if (r == 0)
-        r = ask(vm, WIRE_VMA_EXPIRE, due->serial, "hkd.vm.vma.expire.timeout", body, fn,
-                &vm->expire_call);
+        r = ask(vm, WIRE_VMA_EXPIRE, due->serial, conf_ms(vm->d->conf, "hkd.vm.vma.expire.timeout"),
+                body, fn, &vm->expire_call);
     if (r < 0) {
         failed.text = strerror(-r);
         fn(vm, &failed);
