@@ -5,7 +5,7 @@ static const struct ipc_field rpc_call_fields[] = {
     IPC_FIELD(struct rpc_call, id, IPC_U64, 0),
     IPC_FIELD(struct rpc_call, function, IPC_STR, 32),
     IPC_FIELD(struct rpc_call, serial, IPC_U64, 0),
-    IPC_FIELD(struct rpc_call, timeout_ms, IPC_U32, 3600000),
+    IPC_FIELD(struct rpc_call, timeout_ms, IPC_U32, 3660000),
     IPC_FIELD(struct rpc_call, secret, IPC_BYTES, RPC_SECRET_LEN),
     IPC_FIELD(struct rpc_call, body, IPC_STR, 15000),
 };
