@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # A desktop by hand, as fast as the parts allow: no database, no TLS, no accounts. It takes the steps
-# that QVD takes (overlay, veth, container, nxagent, nxproxy) on the same image and waits for nothing
-# but what the next step needs. Runs inside a farm's namespaces.
+# that QVD takes (overlay, veth, container, a home from the skeleton, nxagent, nxproxy) on the same
+# image, shows the same desktop with the same shell in it, and waits for nothing but what the next
+# step needs. Runs inside a farm's namespaces.
 #
 #   handmade.sh start N BASE DISPLAY    overlay on BASE, container, nxagent, nxproxy on DISPLAY
 #   handmade.sh suspend N               ends nxproxy; returns once nxagent has suspended
@@ -41,11 +42,11 @@ echo 'nx/nx,tolerancechecks=bypass,link=lan,pack=nopack:100' >options
 done
 END
     chmod 755 "$1/hand" "$1/hand-user"
-    mkdir -p "$1/home/hand"
+    mkdir -p "$1/home" "$1/etc"
+    cp -r "$base/etc/skel" "$1/home/hand"
     mkfifo -m 666 "$1/hand-fifo"
-    chown $user:$user "$1/home/hand"
-    mkdir -p "$1/etc"
-    { cat "$base/etc/passwd"; echo "hand:x:$user:$user::/home/hand:/bin/sh"; } >"$1/etc/passwd"
+    chown -R $user:$user "$1/home/hand"
+    { cat "$base/etc/passwd"; echo "hand:x:$user:$user::/home/hand:/bin/bash"; } >"$1/etc/passwd"
 }
 
 hear() {
