@@ -34,7 +34,7 @@ static void message_survives_the_wire(void **state)
                             .id = 7,
                             .function = "x_start",
                             .serial = UINT64_MAX,
-                            .timeout_ms = 3600000,
+                            .timeout_ms = 3660000,
                             .secret = {"0123456789abcdef0123456789abcdef", 32},
                             .body = "{}"
     },
@@ -44,7 +44,7 @@ static void message_survives_the_wire(void **state)
     buf_init(&b, 0);
     assert_int_equal(ipc_encode(&rpc_call_msg, &call, &b), 0);
     assert_int_equal(ipc_decode(&rpc_call_msg, b.data, b.len, &back), 0);
-    assert_true(back.id == 7 && back.serial == UINT64_MAX && back.timeout_ms == 3600000);
+    assert_true(back.id == 7 && back.serial == UINT64_MAX && back.timeout_ms == 3660000);
     assert_string_equal(back.function, "x_start");
     assert_string_equal(back.body, "{}");
     assert_int_equal(back.secret.len, 32);
@@ -68,7 +68,7 @@ static void nothing_but_the_exact_form_is_taken(void **state)
     b.data[0] ^= 1; /* another version */
     assert_int_equal(ipc_decode(&rpc_call_msg, b.data, b.len - 1, &back), -EBADMSG);
     buf_done(&b);
-    call.timeout_ms = 3600001;
+    call.timeout_ms = 3660001;
     assert_int_equal(ipc_encode(&rpc_call_msg, &call, &b), -EMSGSIZE);
     buf_done(&b);
     call.timeout_ms = 1;
