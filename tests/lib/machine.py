@@ -183,9 +183,9 @@ class Machine:
     def _cgroups(self):
         found = []
         for folder, children, _ in os.walk('/sys/fs/cgroup'):
-            if folder.count('/') > 4:
-                children.clear()
-            found += [os.path.join(folder, c) for c in children if self.container in c]
+            mine = [c for c in children if self.container in c]
+            found += [os.path.join(folder, c) for c in mine]
+            children[:] = [c for c in children if c not in mine]
         return found
 
     def _remove_cgroups(self):
