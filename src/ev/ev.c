@@ -36,8 +36,13 @@ struct ev_signal {
     void *arg;
 };
 
+/* The kernel's tick. A loop's clock goes by it and may be one behind when a timer is armed. Asked
+ * once, before a sandbox is entered. */
+static uint64_t tick_us;
+
 int ev_loop_new(struct ev_loop **ret_loop)
 {
+    struct timespec tick = {0};
     struct event_config *config = event_config_new();
     struct ev_loop *loop = calloc(1, sizeof *loop);
 
@@ -54,6 +59,8 @@ int ev_loop_new(struct ev_loop **ret_loop)
         free(loop);
         return -ENOMEM;
     }
+    (void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+    tick_us = (uint64_t)tick.tv_nsec / 1000;
     list_init(&loop->deferred);
     signal(SIGPIPE, SIG_IGN);
     *ret_loop = loop;
@@ -181,18 +188,9 @@ int ev_timer_new(struct ev_loop *loop, ev_timer_fn *fn, void *arg, struct ev_tim
     return 0;
 }
 
-/* The loop's clock goes by ticks: it may be one behind when the timer is armed. */
-static uint64_t tick_us(void)
-{
-    struct timespec tick = {0};
-
-    (void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
-    return (uint64_t)tick.tv_nsec / 1000;
-}
-
 void ev_timer_arm(struct ev_timer *t, uint64_t ms)
 {
-    uint64_t us = ms ? ms * 1000 + tick_us() : 0;
+    uint64_t us = ms ? ms * 1000 + tick_us : 0;
     struct timeval tv = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (long)(us % 1000000)};
 
     event_add(&t->event, &tv);

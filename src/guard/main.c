@@ -34,7 +34,7 @@ static const char usage[] =
     "       qvd-guard --port-up\n"
     "\n"
     "Runs one VM for qvd-hkd. SIGTERM: power off; SIGQUIT: end by force. --sweep removes what a\n"
-    "killed guard left; --strays removes cgroups NAMES* of VMs that have no folder; --trial tries "
+    "killed guard left; --strays removes cgroups NAMES* of VMs that have no folder; --trial tries\n"
     "whether the storage bears VMs; the others are LXC's hooks.\n";
 
 enum {

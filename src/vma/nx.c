@@ -77,8 +77,8 @@ static const struct {
     {NX_CONNECTING,   NX_EV_GONE,      NX_DO_NOTHING, NX_STOPPED     },
     {NX_CONNECTING,   NX_EV_LIMIT,     NX_DO_TERM,    NX_STOPPING    },
 
- /* An agent whose stream is cut while it comes up may die by SIGSEGV, then or at the next
-  * resume,   with all windows (design/002). So orders wait. */
+ /* An agent whose stream is cut while it comes up may die by SIGSEGV, then or at the
+  * next resume, with all windows (design/002). So orders wait. */
     {NX_FRESH,        NX_EV_LIMIT,     NX_DO_NOTHING, NX_CONNECTED   },
     {NX_FRESH,        NX_EV_SUSPENDS,  NX_DO_NOTHING, NX_SUSPENDING  },
     {NX_FRESH,        NX_EV_SUSPENDED, NX_DO_NOTHING, NX_SUSPENDED   },
