@@ -92,7 +92,7 @@ static int check(void *arg, const struct conf *c, struct qvd_error *err)
 static must_check int start(struct program *p, struct qvd_error *err)
 {
     struct db_target target;
-    const struct db_options options = {.name = "qvd-authd"};
+    const struct db_options options = {.name = "qvd-authd", .one_plan = true};
     int r = db_target_from_conf(p->conf, "auth", &target, err);
 
     if (r == 0)

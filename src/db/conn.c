@@ -28,6 +28,7 @@ static void teardown(void *arg)
     ev_timer_disarm(c->timer);
     PQfinish(c->pg);
     c->pg = NULL;
+    prepared_done(c);
     c->state = CONN_CLOSED;
     c->broken = false;
     while (!list_empty(&c->in_flight)) {
@@ -85,6 +86,7 @@ void conn_done(struct conn *c)
     c->timer = ev_timer_free(c->timer);
     PQfinish(c->pg);
     c->pg = NULL;
+    prepared_done(c);
     c->state = CONN_CLOSED;
 }
 
@@ -136,6 +138,12 @@ static void poll_connect(struct conn *c)
     }
 }
 
+/* The isolation level is our own whatever the database's default is; triggers of this session do
+ * not notify (migrations, "Notifications"). */
+#define SESSION                                                                                    \
+    "-c statement_timeout=5s -c default_transaction_isolation=read\\ committed -c timezone=UTC "   \
+    "-c qvd.notify=store -c idle_in_transaction_session_timeout=10s -c datestyle=ISO"
+
 void conn_open(struct conn *c)
 {
     const struct db_target *t = &c->db->target;
@@ -160,8 +168,6 @@ void conn_open(struct conn *c)
         "target_session_attrs",
         NULL,
     };
-    /* The isolation level is our own whatever the database's default is; triggers of this session
-     * do not notify (migrations, "Notifications"). */
     const char *const values[] = {
         t->host,
         *t->hostaddr ? t->hostaddr : NULL,
@@ -178,8 +184,7 @@ void conn_open(struct conn *c)
         "disable",
         "10000",
         "3",
-        "-c statement_timeout=5s -c default_transaction_isolation=read\\ committed -c timezone=UTC "
-        "-c qvd.notify=store -c idle_in_transaction_session_timeout=10s -c datestyle=ISO",
+        c->db->options.one_plan ? SESSION " -c plan_cache_mode=force_generic_plan" : SESSION,
         "UTF8",
         strchr(t->host, ',') ? "read-write" : "any",
         NULL,
@@ -215,8 +220,7 @@ void conn_send(struct conn *c, struct unit *u)
     c->n_in_flight++;
     ev_timer_disarm(c->timer);
     for (size_t i = 0; i < u->n && sent; i++)
-        sent = PQsendQueryParams(c->pg, u->stmts[i].sql, u->stmts[i].n, NULL, u->stmts[i].values,
-                                 NULL, NULL, 0) == 1;
+        sent = prepared_send(c, &u->stmts[i]);
     sent = sent && PQpipelineSync(c->pg) == 1;
     c->db->stats.queries += u->n;
     if (sent)
@@ -235,6 +239,10 @@ static void complete(struct conn *c)
     u->answered(u, false);
     if (c->broken)
         return;
+    if (c->stale && list_empty(&c->in_flight) && !(c->txn && c->txn->txn->running)) {
+        conn_break(c, "");
+        return;
+    }
     if (!c->listener && list_empty(&c->in_flight))
         ev_timer_arm(c->timer, c->db->options.idle_ms);
     db_conn_free(c);
@@ -243,6 +251,7 @@ static void complete(struct conn *c)
 static void take_result(struct conn *c, PGresult *pg)
 {
     struct unit *u;
+    struct stmt *s;
     struct db_result *r;
 
     if (list_empty(&c->in_flight)) {
@@ -256,9 +265,22 @@ static void take_result(struct conn *c, PGresult *pg)
         PQclear(pg);
         return;
     }
-    r = &u->results[u->at];
-    db_result_set(r, pg);
     u->got = true;
+    s = &u->stmts[u->at];
+    r = &u->results[u->at];
+    if (s->parsing) {
+        prepared_answered(c, s, PQresultStatus(pg) == PGRES_COMMAND_OK);
+        if (PQresultStatus(pg) == PGRES_COMMAND_OK) {
+            PQclear(pg);
+            return;
+        }
+    } else if (r->status != DB_OK && PQresultStatus(pg) == PGRES_PIPELINE_ABORTED) {
+        /* its Parse told why */
+        PQclear(pg);
+        return;
+    }
+    db_result_set(r, pg);
+    prepared_check(c, s, r);
     if (r->status == DB_GONE)
         conn_break(c, r->error);
 }
@@ -272,9 +294,12 @@ static void read_results(struct conn *c)
         struct unit *u =
             list_empty(&c->in_flight) ? NULL : QVD_CONTAINER(c->in_flight.next, struct unit, node);
 
-        if (!pg && u && u->got) { /* the end of one statement's results */
+        if (!pg && u && u->got) { /* the end of the results of one statement, or of its Parse */
             u->got = false;
-            u->at++;
+            if (u->stmts[u->at].parsing)
+                u->stmts[u->at].parsing = false;
+            else
+                u->at++;
             continue;
         }
         if (!pg) {

@@ -7,12 +7,14 @@
 #include <libpq-fe.h>
 
 #include "base/list.h"
+#include "base/map.h"
 #include "db/db.h"
 #include "ev/ev.h"
 
 enum {
-    DB_PIPELINE_MAX = 8, /* units in flight on one connection */
-    DB_ATTEMPTS_MAX = 4, /* of one request: the first and three repetitions */
+    DB_PIPELINE_MAX = 8,   /* units in flight on one connection */
+    DB_PREPARED_MAX = 100, /* statements that the server keeps for one connection */
+    DB_ATTEMPTS_MAX = 4,   /* of one request: the first and three repetitions */
     DB_STATEMENT_TIMEOUT_MS = 5000,
     DB_CONNECT_TIMEOUT_MS = 10000,
     DB_NAMES_WAIT_MS = 1000, /* for addresses before a connect; the name server may be away too */
@@ -41,13 +43,25 @@ struct stmt {
     int n;
     const char **values; /* NULL for SQL's NULL */
     char *data;
+    bool built;   /* for this one time: not worth a name */
+    bool named;   /* sent by its name */
+    bool parsing; /* the answer to come is that of its Parse */
 };
 must_check int stmt_init(struct stmt *s, const char *sql, const struct db_param *params);
 void stmt_done(struct stmt *s);
 
+struct conn;
+/* Sends it, without a Sync, by the name that it has or gets on this connection (prepared.c). */
+must_check bool prepared_send(struct conn *c, struct stmt *s);
+/* Its Parse was answered. */
+void prepared_answered(struct conn *c, const struct stmt *s, bool ok);
+/* A failure that comes of the name becomes a conflict, and the connection is stale. */
+void prepared_check(struct conn *c, const struct stmt *s, struct db_result *r);
+/* All names are gone, with the connection. */
+void prepared_done(struct conn *c);
+
 /* Statements sent together and ended by one Sync. answered(): all results are in; or lost = true:
  * the connection went. The unit is in no list then. */
-struct conn;
 struct unit {
     struct list node;
     struct stmt *stmts;
@@ -79,6 +93,9 @@ struct conn {
     struct list in_flight;
     unsigned n_in_flight;
     struct db_request *txn; /* whom it is reserved for */
+    struct map *prepared;   /* text -> struct prepared; NULL: none */
+    unsigned names;         /* given */
+    bool stale;             /* to be replaced as soon as nothing is on it */
 };
 
 must_check int conn_init(struct conn *c, struct db *db, bool listener);

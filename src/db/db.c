@@ -125,7 +125,7 @@ static struct conn *choose(struct db *db, const struct db_request *q)
         struct conn *c = &db->conns[i];
 
         coming |= c->state == CONN_CONNECTING && !c->broken;
-        if (conn_usable(c) && !c->txn && (!best || c->n_in_flight < best->n_in_flight))
+        if (conn_usable(c) && !c->stale && !c->txn && (!best || c->n_in_flight < best->n_in_flight))
             best = c;
     }
     if (best && best->n_in_flight == 0)

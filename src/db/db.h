@@ -51,6 +51,8 @@ struct db_options {
     unsigned idle_ms;        /* 0: 60000 */
     unsigned backoff_min_ms; /* 0: 100 */
     unsigned backoff_max_ms; /* 0: 10000 */
+    bool one_plan;           /* for a program all of whose statements find their rows by keys: the
+                              * server plans each once, whatever the parameters */
 };
 
 /* Opens nothing yet. The target and options are copied. 0 or -ENOMEM. */
@@ -116,14 +118,18 @@ enum db_flags {
     /* May be sent twice: after a loss of the connection in flight it is sent again (it carries a
      * session or command id, or only reads). */
     DB_REPEAT = 1,
+    /* Made at run time for this one question. Without it the server keeps the statement prepared
+     * for this connection. */
+    DB_BUILT = 2,
 };
 
 /* Inside: r is valid only during the call, never NULL. */
 typedef void db_done_fn(void *arg, const struct db_result *r);
 
-/* One statement, a transaction of its own. sql must live on (a literal); params end with
- * DB_KIND_END (DB_PARAMS) or are NULL. A conflict is repeated up to 3 times. Returns the request,
- * for db_cancel() until done was called; NULL when out of memory (done will not be called). */
+/* One statement, a transaction of its own. sql must live until the answer (a literal, or DB_BUILT);
+ * params end with DB_KIND_END (DB_PARAMS) or are NULL. A conflict is repeated up to 3 times.
+ * Returns the request, for db_cancel() until done was called; NULL when out of memory (done will
+ * not be called). */
 must_check struct db_request *db_query(struct db *db, const char *sql,
                                        const struct db_param *params, unsigned flags,
                                        db_done_fn *done, void *arg);
@@ -209,6 +215,7 @@ int db_fail(const struct db_result *r, struct qvd_error *err, const char *what);
 /* Counters, for logs and tests. */
 struct db_stats {
     uint64_t queries, retries, connects, losses;
+    uint64_t parses; /* queries whose text was sent: those for which the server kept no statement */
     unsigned open, waiting;
 };
 void db_get_stats(const struct db *db, struct db_stats *ret);

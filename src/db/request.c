@@ -171,6 +171,8 @@ struct db_request *db_batch(struct db *db, const struct db_stmt *stmts, size_t n
         request_free(q);
         return NULL;
     }
+    for (size_t i = 0; i < n; i++)
+        q->unit.stmts[i].built = flags & DB_BUILT;
     return submit(q);
 }
 

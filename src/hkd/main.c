@@ -82,7 +82,7 @@ static void on_listening(void *arg)
 
 static int open_db(struct hkd *d, struct qvd_error *err)
 {
-    struct db_options options = {.name = "qvd-hkd", .queue_max = 10000};
+    struct db_options options = {.name = "qvd-hkd", .queue_max = 10000, .one_plan = true};
     struct db_target target;
     int r = db_target_from_conf(d->conf, "hkd", &target, err);
 

@@ -280,7 +280,7 @@ enum admin_status admin_call_send(struct db *db, struct admin_call *c, unsigned 
     int failed = c->sql->failed;
 
     c->sql->params[c->sql->n] = (struct db_param){.kind = DB_KIND_END};
-    if (failed == 0 && text && db_query(db, text, c->sql->params, flags, done, c))
+    if (failed == 0 && text && db_query(db, text, c->sql->params, flags | DB_BUILT, done, c))
         return ADMIN_OK;
     admin_call_free(c);
     if (failed == -E2BIG) {

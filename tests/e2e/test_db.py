@@ -10,6 +10,8 @@ import pytest
 from farm import TOP, installed_tree
 from pg import Cluster
 
+PROGRAMS = ('live', 'faults', 'prepared')
+
 
 def cases(program):
     path = os.path.join(TOP, f'tests/unit/db/test-db-{program}.c')
@@ -19,11 +21,11 @@ def cases(program):
 
 @pytest.fixture(scope='module', name='results')
 def results_fixture(cluster):
-    """Output of both programs by case, run once."""
+    """Output of the programs by case, run once."""
     folder = os.path.join(os.path.dirname(installed_tree()), 'tests/unit/db')
     cluster.psql('CREATE DATABASE db_live')
     told = {}
-    for program in ('live', 'faults'):
+    for program in PROGRAMS:
         done = subprocess.run([os.path.join(folder, f'test-db-{program}')], text=True, timeout=120,
                               env={**os.environ, 'QVD_TEST_DB_HOST': cluster.host,
                                    'QVD_TEST_DB_NAME': 'db_live', 'CMOCKA_MESSAGE_OUTPUT': 'TAP'},
@@ -34,14 +36,14 @@ def results_fixture(cluster):
     return told
 
 
-@pytest.mark.parametrize('program, case', cases('live') + cases('faults'))
+@pytest.mark.parametrize('program, case', [c for p in PROGRAMS for c in cases(p)])
 def test_case(results, program, case):
     if not re.search(rf'^ok \d+ - {case}$', results[program], re.M):
         pytest.fail(results[program])
 
 
 def test_each_case_is_known():
-    assert len(cases('live')) >= 10 and len(cases('faults')) >= 8
+    assert len(cases('live')) >= 10 and len(cases('faults')) >= 8 and len(cases('prepared')) >= 11
 
 
 def test_server_killed():

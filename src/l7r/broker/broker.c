@@ -142,7 +142,7 @@ static void changed(void *arg, bool up)
 
 static must_check int open_database(struct broker *b, const struct db_target *target)
 {
-    const struct db_options options = {.name = "qvd-l7r", .connections = 2};
+    const struct db_options options = {.name = "qvd-l7r", .connections = 2, .one_plan = true};
     int r = db_new(b->loop, target, &options, &b->db);
 
     if (r == 0)
