@@ -22,10 +22,11 @@ from tally import TOP, Tally, environment, run, say
 
 BENCH_LIMIT = 20 * 60
 FUZZ_SECONDS = 60
-# What strangers can reach, whole, with the sanitizers in it.
+# With the sanitizers in all programs, the agents in VMs too: what strangers can reach, whole; and
+# a file at least for each program.
 ASAN_E2E = [f'tests/e2e/test_{name}.py' for name in (
-    'api', 'authd', 'golden_wire', 'hostile_agent', 'l7r_balancer', 'l7r_http', 'l7r_limits',
-    'l7r_tls')]
+    'api', 'authd', 'golden_wire', 'hostile_agent', 'hostile_image', 'image_refused',
+    'l7r_balancer', 'l7r_http', 'l7r_limits', 'l7r_tls', 'vma_farm', 'vma_hooks')]
 
 
 def compile_tree(tally, what, folder, options, env=None):
@@ -186,7 +187,9 @@ def part_asan(tally):
     env = environment(ASAN_OPTIONS='detect_leaks=1:abort_on_error=1',
                       UBSAN_OPTIONS='halt_on_error=1:print_stacktrace=1')
     if not compile_tree(tally, 'asan: build', 'asan', ['-Db_sanitize=address,undefined',
-                                                       '-Db_lundef=false', '--buildtype=debug']):
+                                                       '-Db_lundef=false', '--buildtype=debug',
+                                                       # A fault ends the program: its test sees it.
+                                                       '-Dc_args=-fno-sanitize-recover=all']):
         return
     meson_tests(tally, 'asan', ['unit', 'fuzz-replay'], 'asan: ', ['-t', '5'], env)
     destdir = install_tree(tally, 'asan', 'asan: ')

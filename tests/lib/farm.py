@@ -81,6 +81,12 @@ def built_image(name, tree):
     return build_image(name, name, tree)
 
 
+def sanitized(tree):
+    """Is it the tree of ./check --asan?"""
+    with open(os.path.join(tree, 'usr/lib/qvd/qvd-vma'), 'rb') as f:
+        return b'libasan.so' in f.read()
+
+
 def sanitizer_reports(logs):
     """What the sanitizers of ./check --asan have told in these files."""
     text = ''
@@ -102,6 +108,7 @@ class TestFarm(Farm):
         super().__init__(folder, tree, fsync=kwargs.pop('fsync', False), bound=True, **kwargs)
         self.users = {}
         self.others = []
+        self.reports = ''       # of sanitizers, from what the folder keeps no log of
 
     def node(self, number):
         """The farm's node of that number, itself a TestFarm; 1 is this one."""
@@ -172,19 +179,34 @@ class TestFarm(Farm):
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+            self.reports += sanitizer_reports([log_path])
             if not home:
                 shutil.rmtree(own_home, ignore_errors=True)
+
+    def end_in_order(self):
+        """A sanitizer looks for leaks when its program ends: the daemons, then the VMs, whose
+        guards outlive hkd."""
+        for name in ('l7r', 'api', 'hkd'):
+            if self.service(name)['pid']:
+                self.stop_service(name)
+        self.run(['pkill', '-TERM', '-x', 'qvd-guard'], check=False)
+        wait_until(lambda: self.run(['pgrep', '-x', 'qvd-guard'], check=False).returncode == 1, 30,
+                   'the VMs to end')
 
     def destroy(self):
         for other in reversed(self.others):
             other.destroy()
         self.others = []
-        logs = glob.glob(self.path('log', '*.log'))
-        edges.collect(*logs)
-        reports = sanitizer_reports(logs)
-        super().destroy()
-        if reports:
-            pytest.fail(f'a sanitizer has found something:\n{reports}')
+        try:
+            if self.tree and self.pid and sanitized(self.tree):
+                self.end_in_order()
+        finally:
+            logs = glob.glob(self.path('log', '*.log'))
+            edges.collect(*logs)
+            self.reports += sanitizer_reports(logs + glob.glob(self.path('log', 'lxc', '*')))
+            super().destroy()
+        if self.reports:
+            pytest.fail(f'a sanitizer has found something:\n{self.reports}')
 
     def logs(self):
         """The ends of all logs, for the report of a failed test."""
@@ -213,6 +235,8 @@ def make_farm(options=None, **kwargs):
     folder = tempfile.mkdtemp(prefix='qvd-farm-', dir=BASE_DIR)
     # DEBUG: the rows of the state tables are counted from the logs.
     settings = {'log.level': 'DEBUG', **options.get('settings', {})}
+    if sanitized(tree):
+        settings['vm.serial.capture'] = '1'     # where the agents in VMs write their reports
     count = options.get('nodes', 1)
     if options.get('judge'):
         settings['command.lxc-start'] = judge.PROGRAM

@@ -10,6 +10,7 @@ namespace, overlay, veth, key and FIFO below /dev/.qvd.
 
 import contextlib
 import ctypes
+import glob
 import hashlib
 import hmac
 import http.client
@@ -23,7 +24,7 @@ import subprocess
 import tempfile
 import time
 
-from farm import BASE_DIR, built_image, wait_until
+from farm import BASE_DIR, built_image, sanitized, sanitizer_reports, wait_until
 from qvdfarm.farm import RUN_ENV
 
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
@@ -322,7 +323,9 @@ lxc.net.0.ipv4.gateway = 10.3.15.1
             self.process.wait(30)
 
     def close(self):
-        self.stop()
+        # In good order where a sanitizer looks for leaks then.
+        self.stop(kill=not sanitized(self.farm.tree))
+        self.farm.reports += sanitizer_reports(glob.glob(self.path('console.log')))
         self.farm.run(['umount', '-l', f'{self.inside}/root'], check=False)
         shutil.rmtree(self.dir, ignore_errors=True)
 
