@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* Plugins that are files of their own: NAME.so in path.l7r.auth.plugins. Each is loaded when a
- * setting first names it, and stays. */
+/* Plugins that are files of their own: NAME.so in path.l7r.auth.plugins. Each is loaded by
+ * the process that asks it. */
 #include <ctype.h>
 #include <dlfcn.h>
 #include <limits.h>

@@ -96,6 +96,18 @@ int auth_plugins_of(const struct conf *c, int64_t tenant, struct auth_plugins *r
     return r;
 }
 
+static int is_ours(void *arg, const struct conf *c, const char *word, struct qvd_error *err)
+{
+    return auth_plugin_find(word) ? 0 : qvd_error_set(err, -ENOENT, "%s is a file", word);
+}
+
+bool auth_plugins_are_files(const struct conf *c, int64_t tenant)
+{
+    struct qvd_error err;
+
+    return each_word(c, tenant, is_ours, NULL, &err) < 0;
+}
+
 static int look(void *arg, const struct conf *c, const char *word, struct qvd_error *err)
 {
     size_t *n = arg;

@@ -2,13 +2,14 @@
 #pragma once
 
 /* Ways to tell who somebody is. A plugin is a row of hooks, any of which may be missing; which
- * plugins a tenant uses, and in what order, is a setting. They run in qvd-authd, where a call may
- * block, one at a time.
+ * plugins a tenant uses, and in what order, is a setting.
  *
- * A plugin is one file and one row in plugin.c; or a shared object of its own, which sees of QVD
- * this header only (docs/administration.md, "A plugin of your own"). It is trusted: it runs in the
- * process that knows the passwords' hashes. One that ends the process or takes longer than
- * l7r.authd.timeout is ended, and the process begins anew; who was waiting is told to try again. */
+ * A plugin is one file and one row in plugin.c: then it runs in qvd-authd's loop, and must not
+ * wait. Or it is a shared object of its own, which sees of QVD this header only
+ * (docs/administration.md, "A plugin of your own"). That one is trusted with what it decides, but
+ * may block, hang and crash: each question of a tenant who has one is a process of its own, made
+ * from qvd-authd for it, which loads the plugins, asks all of them, and ends with its answer or
+ * after l7r.authd.timeout. So nothing is kept from call to call. */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -131,6 +132,9 @@ struct auth_plugins {
  * word, when one is unknown or none is left. */
 must_check int auth_plugins_of(const struct conf *c, int64_t tenant, struct auth_plugins *ret,
                                struct qvd_error *err);
+
+/* Whether one of a tenant's is a file (or unknown); loads none. */
+bool auth_plugins_are_files(const struct conf *c, int64_t tenant);
 
 /* Whether all that the settings for all tenants name are there; loads none. 0 or -EINVAL with err.
  */

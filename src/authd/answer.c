@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "auth/password.h"
-#include "auth/plugin.h"
 #include "authd/authd-internal.h"
 #include "base/log.h"
+#include "base/str.h"
 
 /* An asker that takes no answers is gone soon: its channel closes by itself. */
 static void send_answer(struct authd *d, const struct ipc_message *m, const void *msg)
@@ -90,49 +90,6 @@ static void log_denied(const struct job *j, const char *why)
              j->source[0] ? j->source : "an unknown address", why);
 }
 
-/* Administrators always have passwords of our own. 0, or -EINVAL and a word in the log. */
-static must_check int plugins_of(const struct job *j, int64_t tenant, struct auth_plugins *ret)
-{
-    struct qvd_error err;
-    int r = 0;
-
-    if (j->kind == JOB_ADMIN)
-        *ret = (struct auth_plugins){.at = {&auth_plugin_default}, .n = 1};
-    else
-        r = auth_plugins_of(j->authd->conf, tenant, ret, &err);
-    if (r < 0)
-        log_error("%s", err.text);
-    return r;
-}
-
-/* The questions to the plugins; what they change is kept in the job. */
-static enum auth_verdict ask_plugins(struct job *j)
-{
-    const struct conf *c = j->authd->conf;
-    struct auth_attempt a = job_attempt(j);
-    struct auth_plugins plugins;
-    enum auth_verdict v = AUTH_AWAY;
-
-    a.params = auth_params_new();
-    if (a.params && plugins_of(j, j->tenant_id, &plugins) == 0) {
-        if (j->kind == JOB_TOKEN)
-            a.token = a.password;
-        v = j->kind == JOB_TOKEN ? auth_bearer(&plugins, c, &a) : auth_basic(&plugins, c, &a);
-        if (v == AUTH_YES)
-            auth_after(&plugins, c, &a);
-        j->rehash = a.rehash;
-        j->params = auth_params_json(a.params);
-    }
-    auth_params_free(a.params);
-    /* Another account than was looked up, or one that was not there: perhaps it is now. */
-    if (v == AUTH_YES && (strcmp(a.login.name, j->login.name) != 0 ||
-                          strcmp(a.login.tenant, j->login.tenant) != 0 || !j->account_id)) {
-        j->login = a.login;
-        j->state = JOB_AGAIN;
-    }
-    return v;
-}
-
 static void answer_good(struct job *j)
 {
     struct authd *d = j->authd;
@@ -171,25 +128,65 @@ void job_finish(struct job *j)
     job_answer(j, AUTH_DENIED);
 }
 
-static void run_plugins(struct job *j)
+/* What a good login changed. 0; -ENOMEM. */
+static must_check int keep(struct job *j, const struct said *s)
 {
-    enum auth_verdict v = ask_plugins(j);
+    j->rehash = s->rehash;
+    j->params = strdup(s->params);
+    if (!j->params)
+        return -ENOMEM;
+    /* Another account than was looked up, or one that was not there: perhaps it is now. */
+    if (strcmp(s->name, j->login.name) == 0 && strcmp(s->tenant, j->login.tenant) == 0 &&
+        j->account_id)
+        return 0;
+    j->state = JOB_AGAIN;
+    int r = str_copy(j->login.name, sizeof j->login.name, s->name);
+    return r < 0 ? r : str_copy(j->login.tenant, sizeof j->login.tenant, s->tenant);
+}
 
-    if (v == AUTH_AWAY) {
+static void answer_login(struct job *j, const struct said *s)
+{
+    if (s->verdict == AUTH_AWAY) {
         if (j->account_key)
             throttle_forgive(j->authd->accounts, j->account_key);
         throttle_forgive(j->authd->sources, j->source);
         job_answer(j, AUTH_UNAVAILABLE);
-    } else if (v == AUTH_YES && j->state == JOB_AGAIN) {
-        job_look_up(j);
-    } else if (v == AUTH_YES) {
-        job_finish(j);
+    } else if (s->verdict == AUTH_YES) {
+        if (keep(j, s) < 0)
+            job_answer(j, AUTH_BUSY);
+        else if (j->state == JOB_AGAIN)
+            job_look_up(j);
+        else
+            job_finish(j);
     } else if (j->kind == JOB_TOKEN) {
         job_use_token(j);
     } else {
         log_denied(j, j->account_id ? "wrong password" : "no such account");
         job_answer(j, AUTH_DENIED);
     }
+}
+
+void job_heard(struct job *j, const struct said *s)
+{
+    if (j->kind == JOB_ASK)
+        job_answer_ask(j, s);
+    else if (j->nameless)
+        job_named(j, s);
+    else
+        answer_login(j, s);
+}
+
+static void run_plugins(struct job *j)
+{
+    struct hooks h;
+
+    if (j->apart) {
+        apart_ask(j);
+        return;
+    }
+    hooks_ask(j, &h);
+    job_heard(j, &h.said);
+    hooks_done(&h);
 }
 
 static void run_hash(struct job *j)
@@ -209,16 +206,9 @@ static void run_hash(struct job *j)
 
 void job_run(struct job *j)
 {
-    int64_t limit_ms = conf_ms(j->authd->conf, "l7r.authd.timeout");
-
     j->state = JOB_LOOKUP; /* not to be run again */
-    /* A plugin that hangs would keep everybody out: nobody waits for this answer any more. */
-    (void)alarm((unsigned)((limit_ms + 999) / 1000));
     if (j->kind == JOB_HASH)
         run_hash(j);
-    else if (j->kind == JOB_ASK)
-        job_run_ask(j);
     else
         run_plugins(j);
-    (void)alarm(0);
 }

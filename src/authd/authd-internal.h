@@ -20,6 +20,7 @@ struct authd {
     struct throttle *accounts, *sources;
     struct list jobs; /* in the order they came */
     size_t n_jobs;
+    struct list aparts;     /* processes in which plugins are asked */
     struct ev_timer *run;   /* the next password may be hashed */
     struct ev_timer *sweep; /* of expired tokens */
 };
@@ -46,6 +47,8 @@ struct job {
     char *account_key; /* NULL: a token */
     char *params;      /* JSON of the plugins, NULL: none */
     bool rehash;
+    bool nameless; /* plugins are to tell whose login it is */
+    bool apart;    /* they are files of others: asked in a process apart */
     /* the account, once looked up; id 0: none */
     int64_t account_id, tenant_id;
     bool blocked;
@@ -56,6 +59,35 @@ struct job {
     char token[64];
     bool store_only;
 };
+
+/* What the plugins say to a job. Its strings live as long as the struct hooks, or until the handler
+ * returns. */
+struct said {
+    uint32_t verdict; /* enum auth_verdict; a request's: AUTH_YES when it was answered */
+    const char *name, *tenant;
+    bool rehash;
+    bool allowed, lists; /* of a request, as in struct auth_asked */
+    struct ipc_bytes vms;
+    const char *params;
+};
+struct hooks {
+    struct auth_attempt attempt;
+    struct auth_vms vms;
+    char *params;
+    struct said said;
+};
+
+/* Asks them here and now (hooks.c): fills all of *h, to be ended by hooks_done(). */
+void hooks_ask(const struct job *j, struct hooks *h);
+void hooks_done(struct hooks *h);
+
+/* Asks them in a process apart (apart.c); job_heard() comes in any case, perhaps before it returns.
+ */
+void apart_ask(struct job *j);
+/* Whether there is a place for a process of that tenant, and one in the queue. */
+bool apart_has_place(const struct authd *d, int64_t tenant_id);
+bool apart_may_wait(const struct authd *d, int64_t tenant_id);
+void apart_end_all(struct authd *d);
 
 /* A job of the kind, queued; NULL when the queue is full or memory is (the caller answers BUSY). */
 must_check struct job *job_new(struct authd *d, enum job_kind kind, uint64_t id);
@@ -74,8 +106,14 @@ void authd_answer_user(struct authd *d, const struct auth_user *u);
 void authd_answer_token(struct authd *d, const struct auth_token *t);
 void authd_answer_asked(struct authd *d, const struct auth_asked *a);
 
-/* Hashes, asks the plugins, answers. Blocks. */
+/* The plugins can be asked now, as soon as it is its turn. */
+void job_ready(struct job *j);
+/* Hashes, or has the plugins asked. What is ours blocks. */
 void job_run(struct job *j);
+/* What they said; answers, or goes on. */
+void job_heard(struct job *j, const struct said *s);
+/* Whose login it is was told by the plugins. */
+void job_named(struct job *j, const struct said *s);
 
 /* Fills in what came. 0, -ENOMEM, -EBADMSG: env has another shape. */
 must_check int job_fill(struct job *j, const char *typed, const char *password, const char *source,
@@ -89,7 +127,7 @@ void job_finish(struct job *j);
 
 /* What plugins say to a request (ask.c). */
 int on_ask(void *owner, const void *msg, int *fd);
-void job_run_ask(struct job *j);
+void job_answer_ask(struct job *j, const struct said *s);
 /* Whether a user of that tenant has plugins that want to be asked so. */
 bool job_asks(const struct job *j, int64_t tenant);
 /* Asked and answered without hashing (tokens.c). */

@@ -67,11 +67,17 @@ struct job *job_free(struct job *j)
     return NULL;
 }
 
-static bool is_late(const struct job *j, int64_t now)
+/* When it has waited too long. */
+static int64_t late_at(const struct job *j)
 {
     int64_t since = j->not_before > j->received ? j->not_before : j->received;
 
-    return now - since > conf_ms(j->authd->conf, "l7r.authd.queue.timeout");
+    return since + conf_ms(j->authd->conf, "l7r.authd.queue.timeout") + 1;
+}
+
+static bool has_place(const struct job *j)
+{
+    return !j->apart || apart_has_place(j->authd, j->tenant_id);
 }
 
 /* The oldest that may be hashed now; those that waited too long are answered. */
@@ -80,9 +86,9 @@ static struct job *next_job(struct authd *d, int64_t now)
     QVD_LIST_FOREACH (j, &d->jobs, struct job, node) {
         if (j->state != JOB_READY)
             continue;
-        if (is_late(j, now) && j->not_before <= now)
+        if (late_at(j) <= now)
             job_answer(j, AUTH_BUSY);
-        else if (j->not_before <= now)
+        else if (j->not_before <= now && has_place(j))
             return j;
     }
     return NULL;
@@ -102,11 +108,26 @@ void authd_schedule(struct authd *d)
 {
     int64_t now = clock_ms(), at = INT64_MAX;
 
-    QVD_LIST_FOREACH (j, &d->jobs, struct job, node)
-        if (j->state == JOB_READY && j->not_before < at)
-            at = j->not_before;
+    QVD_LIST_FOREACH (j, &d->jobs, struct job, node) {
+        int64_t when = has_place(j) ? j->not_before : late_at(j);
+        if (j->state == JOB_READY && when < at)
+            at = when;
+    }
     if (at != INT64_MAX)
         ev_timer_arm(d->run, at > now ? (uint64_t)(at - now) : 0);
+}
+
+void job_ready(struct job *j)
+{
+    struct authd *d = j->authd;
+
+    j->apart = j->kind != JOB_ADMIN && auth_plugins_are_files(d->conf, j->tenant_id);
+    if (j->apart && !apart_may_wait(d, j->tenant_id)) {
+        job_answer(j, AUTH_BUSY);
+        return;
+    }
+    j->state = JOB_READY;
+    authd_schedule(d);
 }
 
 /* What is asked of accounts and sources before anything is done for a try. 0; else the answer. */
@@ -154,8 +175,7 @@ static void on_account(void *arg, enum db_status status, const struct store_acco
     } else if (j->state == JOB_AGAIN) {
         job_finish(j);
     } else {
-        j->state = JOB_READY;
-        authd_schedule(d);
+        job_ready(j);
     }
 }
 
@@ -219,33 +239,42 @@ static void begin(struct job *j)
         job_look_up(j);
 }
 
+void job_named(struct job *j, const struct said *s)
+{
+    j->nameless = false;
+    j->received = clock_ms();
+    if (s->verdict != AUTH_YES)
+        job_answer(j, s->verdict == AUTH_AWAY ? AUTH_UNAVAILABLE : AUTH_DENIED);
+    else if (str_copy(j->login.name, sizeof j->login.name, s->name) < 0 ||
+             str_copy(j->login.tenant, sizeof j->login.tenant, s->tenant) < 0)
+        job_answer(j, AUTH_BUSY);
+    else
+        begin(j);
+}
+
 static int on_verify_user(void *owner, const void *msg, int *fd)
 {
     struct authd *d = owner;
     const struct auth_verify_user *m = msg;
     struct job *j = job_new(d, JOB_USER, m->id);
-    struct auth_plugins plugins;
-    struct qvd_error err;
-    int r = j ? job_fill(j, m->login, m->password, m->source, m->file_name, m->env) : -ENOMEM;
 
     if (!j) {
         authd_answer(d, JOB_USER, m->id, AUTH_BUSY);
         return 0;
     }
-    if (r == 0 && auth_plugins_of(d->conf, -1, &plugins, &err) < 0) {
-        log_error("%s", err.text);
-        job_answer(j, AUTH_UNAVAILABLE);
-        return 0;
+    int r = job_fill(j, m->login, m->password, m->source, m->file_name, m->env);
+    if (r < 0) {
+        job_answer(j, AUTH_BUSY);
+        return r == -EBADMSG ? r : 0;
     }
-    struct auth_attempt a = job_attempt(j);
-    if (r == 0)
-        r = m->password[0] ? auth_find_tenant(&plugins, d->conf, &a) : -EINVAL;
-    j->login = a.login;
-    if (r == 0)
-        begin(j);
+    j->nameless = true;
+    if (!m->password[0])
+        job_answer(j, AUTH_DENIED);
+    else if (auth_plugins_are_files(d->conf, -1))
+        job_ready(j);
     else
-        job_answer(j, r == -EINVAL ? AUTH_DENIED : AUTH_BUSY);
-    return r == -EBADMSG ? r : 0;
+        job_run(j); /* it takes no time to cut a name in two */
+    return 0;
 }
 
 static int on_verify_admin(void *owner, const void *msg, int *fd)
@@ -318,6 +347,7 @@ int authd_new(struct ev_loop *loop, struct conf *conf, struct db *db, int fd,
     }
     *d = (struct authd){.loop = loop, .conf = conf, .db = db, .closed = closed, .arg = arg};
     list_init(&d->jobs);
+    list_init(&d->aparts);
     static const struct throttle_limits no_limits = {0}; /* set before each use */
     d->accounts = throttle_new(&no_limits);
     d->sources = throttle_new(&no_limits);
@@ -339,6 +369,7 @@ struct authd *authd_free(struct authd *d)
 {
     if (!d)
         return NULL;
+    apart_end_all(d);
     QVD_LIST_FOREACH (j, &d->jobs, struct job, node)
         job_free(j);
     ipc_channel_free(d->channel);

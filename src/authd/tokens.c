@@ -48,12 +48,14 @@ void job_use_token(struct job *j)
         job_answer(j, AUTH_BUSY);
 }
 
-/* Whether a plugin for all tenants knows tokens: whose it is nobody can tell before. */
+/* Whether a plugin for all tenants may know tokens: whose it is nobody can tell before. */
 static bool plugins_take_tokens(const struct authd *d)
 {
     struct auth_plugins all;
     struct qvd_error err;
 
+    if (auth_plugins_are_files(d->conf, -1))
+        return true;
     if (auth_plugins_of(d->conf, -1, &all, &err) < 0)
         return false;
     for (size_t i = 0; i < all.n; i++)
@@ -87,8 +89,7 @@ int on_verify_token(void *owner, const void *msg, int *fd)
     if (r < 0) {
         job_answer(j, AUTH_BUSY);
     } else if (plugins_take_tokens(d)) {
-        j->state = JOB_READY;
-        authd_schedule(d);
+        job_ready(j);
     } else {
         job_use_token(j);
     }

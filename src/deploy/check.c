@@ -9,9 +9,9 @@
 #include "base/str.h"
 #include "deploy/deploy.h"
 
-/* Connections of one node (hkd 1 + 1, broker 1 + 2, authd one a process) and of one API (1 + 4 and
- * its authd). */
-enum { HKD = 2, BROKER = 3, API = 5, SPARE = 10 };
+/* Connections of one node (hkd 1 + 1, broker 1 + 2, authd 1 + 1) and of one API (1 + 4 and its
+ * authd). */
+enum { HKD = 2, BROKER = 3, AUTHD = 2, API = 5, SPARE = 10 };
 
 static bool tell(bool good, const char *what, const char *mend)
 {
@@ -21,7 +21,7 @@ static bool tell(bool good, const char *what, const char *mend)
 
 static int check_connections(struct deploy *d, bool *good, struct qvd_error *err)
 {
-    long long max, hosts, authd = conf_int(d->conf, "l7r.authd.processes");
+    long long max, hosts;
     char what[128], mend[128];
     int r = deploy_number(d->server, "SELECT current_setting('max_connections')", &max, err);
 
@@ -30,7 +30,7 @@ static int check_connections(struct deploy *d, bool *good, struct qvd_error *err
     if (r < 0)
         return r;
     hosts = hosts > 0 ? hosts : 1;
-    long long need = hosts * (HKD + BROKER + authd) + API + authd + SPARE;
+    long long need = hosts * (HKD + BROKER + AUTHD) + API + AUTHD + SPARE;
 
     (void)snprintf(what, sizeof what, "max_connections = %lld, %lld nodes may use %lld", max, hosts,
                    need);

@@ -24,10 +24,6 @@ FARM = {'services': False,
                      'path.l7r.auth.plugins': '/etc/qvd/auth', 'l7r.auth.remember': '1s', 'l7r.sweep': '1h', 'l7r.takeover.max': '1000'}}
 
 
-# A plugin that hangs, and one that crashes.
-ENDS = ('signal 14', 'signal 11')
-
-
 @pytest.fixture(name='hold')
 def hold_fixture(farm, node):
     return Holds(farm, node)
@@ -472,10 +468,10 @@ class Pool:
     def does(self, what):
         self.set('auth.pool.does', what)
 
-    def list(self, password=None):
+    def list(self, password=None, login=None):
         wire = Wire(where(self.farm))
         wire.send(request('/qvd/list_of_vm', [
-            ('Authorization', basic(self.vm.login, password or self.vm.password))]))
+            ('Authorization', basic(login or self.vm.login, password or self.vm.password))]))
         answer = Answer(wire)
         wire.close()
         return answer.status, [row['id'] for row in answer.json()] if answer.status == 200 else None
@@ -535,14 +531,53 @@ def test_a_plugin_that_says_nonsense(farm, pool):
             'not allowed', 403)
 
 
-@pytest.mark.parametrize('end, word', [('crashes', 'signal 11'), ('hangs', 'signal 14')])
-def test_a_plugin_that_ends_its_process(farm, pool, end, word):
-    """Who asks meanwhile is told to come again; the process is started anew."""
+@pytest.mark.parametrize('end, word', [('crashes', 'plugins of tenant 1: signal 11'),
+                                       ('hangs', 'no answer within l7r.authd.timeout')])
+def test_a_plugin_that_crashes_or_hangs(farm, pool, end, word):
+    """Who asks is told to come again, each time; then all is as before."""
     pool.until('lists', (200, [pool.other.id]))
     began = time.monotonic()
     pool.until(end, (503, None))
     assert time.monotonic() - began < 6     # l7r.authd.timeout is 2 s
-    wait_until(lambda: f'qvd-authd: {word}' in farm.log_tail('l7r', 1000000), 10, 'its end')
+    wait_until(lambda: word in farm.log_tail('l7r', 1000000), 10, 'its end')
+    pool.until('lists', (200, [pool.other.id]))
+    assert 'qvd-authd: signal' not in farm.log_tail('l7r', 1000000)
+
+
+@pytest.fixture(name='carol')
+def carol_fixture(node, pool, vm):
+    """Of another tenant, with other plugins: a function that lists as she."""
+    node.psql("INSERT INTO tenants (id, name) VALUES (50, 'lab')")
+    node.psql("INSERT INTO users (tenant_id, login, password) SELECT 50, 'carol', password FROM "
+              f"users WHERE id = {vm.user_id}")
+    node.psql("UPDATE configs SET tenant_id = 1 WHERE key = 'l7r.auth.plugins'")
+    yield lambda: pool.list(login='carol@lab')[0]
+    node.psql("DELETE FROM configs WHERE tenant_id = 50; "
+              "UPDATE configs SET tenant_id = -1 WHERE key = 'l7r.auth.plugins'; "
+              "DELETE FROM users WHERE tenant_id = 50; DELETE FROM tenants WHERE id = 50")
+
+
+def test_a_tenant_whose_plugin_crashes_is_alone_with_it(pool, carol):
+    """However often it crashes, nothing is started again and nobody else waits."""
+    pool.until('crashes', (503, None))
+    for _ in range(20):
+        began = time.monotonic()
+        assert (pool.list(), carol()) == ((503, None), 200)
+        assert time.monotonic() - began < 2
+    pool.until('lists', (200, [pool.other.id]))
+
+
+def test_a_tenant_whose_plugin_hangs_is_alone_with_it(node, pool, carol):
+    """Half of the processes are left to others, with plugins or without."""
+    pool.until('hangs', (503, None))
+    for plugins in ('default', 'pool'):
+        node.psql("DELETE FROM configs WHERE tenant_id = 50; INSERT INTO configs (tenant_id, key, "
+                  f"value) VALUES (50, 'l7r.auth.plugins', '{plugins}'), (50, 'auth.pool.does', '')")
+        wait_until(lambda: carol() == 200, 10, 'her plugins')
+        hanging = [Later(pool.list) for _ in range(5)]  # an account has five tries at once
+        assert [carol() for _ in range(5)] == [200] * 5
+        assert not any(each.done() for each in hanging)     # l7r.authd.timeout is 2 s
+        assert {each.result(30)[0] for each in hanging} == {503}
     pool.until('lists', (200, [pool.other.id]))
 
 

@@ -22,3 +22,6 @@ class Later:
         if self.error:
             raise self.error
         return self.value
+
+    def done(self):
+        return not self.thread.is_alive()
