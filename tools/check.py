@@ -240,7 +240,7 @@ def main():
     parser.add_argument('--unit', action='store_true', help='unit tests (no root needed)')
     parser.add_argument('--e2e', action='store_true', help='end-to-end tests with real parts')
     parser.add_argument('--asan', action='store_true',
-                        help='unit tests, corpora and the daemons that strangers reach under the '
+                        help='unit tests, corpora and end-to-end tests of all programs under the '
                         'address and undefined sanitizers')
     parser.add_argument('--fuzz', action='store_true',
                         help=f'each fuzz target for {FUZZ_SECONDS} s')

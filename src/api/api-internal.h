@@ -143,6 +143,8 @@ must_check enum admin_status api_vm_address(struct api_request *q, struct db_par
                                             bool *ret_extra, struct qvd_error *err);
 /* The master's message: the copier of an image. Takes *fd. */
 int api_di_copier(struct api *api, uint64_t di, int *fd);
+/* At the end: the copies that go on are their copiers' affair no more. After db_free(). */
+void api_di_forget(struct api *api);
 
 /* Who sent it (bearer ticket): calls the route's fn, or answers 401. */
 void api_authenticate(struct api_request *q, const char *authorization);

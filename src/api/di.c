@@ -129,6 +129,16 @@ int api_di_copier(struct api *api, uint64_t di, int *fd)
     return 0;
 }
 
+void api_di_forget(struct api *api)
+{
+    struct copy *c;
+    size_t at;
+
+    while ((at = 0, c = map_next(api->copies, &at, NULL)))
+        copy_free(c);
+    api->copies = map_free(api->copies);
+}
+
 static void begin_copy(struct api *api, int64_t di, const char *file)
 {
     struct copy *c = calloc(1, sizeof *c);

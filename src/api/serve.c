@@ -239,6 +239,20 @@ static must_check int start(struct api *api, struct qvd_error *err)
     return 0;
 }
 
+static void finish(struct api *api)
+{
+    QVD_LIST_FOREACH (c, &api->conns, struct api_conn, node)
+        api_conn_free(c);
+    auth_client_free(api->auth);
+    store_schema_free(api->schema);
+    db_free(api->db);
+    api_di_forget(api); /* the database had answers for them */
+    ipc_channel_free(api->master);
+    tls_context_unref(api->tls);
+    free(api->cert);
+    ev_loop_free(api->loop);
+}
+
 static must_check int listen_on(struct api *api, struct listener *l, int fd)
 {
     *l = (struct listener){.api = api, .fd = fd};
@@ -268,12 +282,7 @@ int api_serve(struct conf *conf, size_t n_listeners)
     r = ev_loop_run(api.loop);
     for (size_t i = 0; i < n_listeners; i++)
         ev_io_free(listeners[i].io);
-    QVD_LIST_FOREACH (c, &api.conns, struct api_conn, node)
-        api_conn_free(c);
-    auth_client_free(api.auth);
-    store_schema_free(api.schema);
-    db_free(api.db);
-    ipc_channel_free(api.master);
     ev_signal_free(term);
+    finish(&api);
     return r;
 }

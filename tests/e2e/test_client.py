@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from farm import installed_tree, wait_until
+from farm import installed_tree, sanitized, wait_until
 from l7rscript import Server, basic, false_nxproxy, vm
 
 TREE = None
@@ -913,8 +913,9 @@ def test_two_clients_in_one_loop_by_the_installed_library(client, pki, tmp_path)
                                 'PKG_CONFIG_SYSROOT_DIR': TREE}, stdout=subprocess.PIPE).stdout
     program = str(tmp_path / 'twoclients')
     source = os.path.join(os.path.dirname(os.path.dirname(__file__)), 'lib', 'twoclients.c')
-    subprocess.run(['gcc', '-std=c17', '-Wall', '-Werror', source, '-o', program, *flags.split()],
-                   check=True)
+    runtime = ['-fsanitize=address'] if sanitized(TREE) else []     # must be loaded first
+    subprocess.run(['gcc', '-std=c17', '-Wall', '-Werror', *runtime, source, '-o', program,
+                    *flags.split()], check=True)
     people = ['alice', 'bob', 'carol']
     meeting = threading.Barrier(len(people), timeout=20)
 
