@@ -31,7 +31,7 @@ extern const struct stream_ops stream_plain_ops, stream_tls_ops;
 
 /* What a turn takes from a socket: of plain text as much as becomes records of one call. The
  * scratch holds the plain text of TLS whatever of an earlier record OpenSSL has kept. */
-#define STREAM_TURN_MAX (64 * 1024)
+#define STREAM_TURN_MAX (128 * 1024)
 #define STREAM_SCRATCH (STREAM_TURN_MAX + 16384)
 
 struct stash;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* Between OpenSSL and the socket: many records cross the kernel's border in one call, by two
- * scratches that all streams of a thread share. What is left of a turn waits in memory of the
- * stream's own. Does not know what the records are. */
+/* Between OpenSSL and the socket: many records cross the kernel's border in one call, by a scratch
+ * that all streams of a thread share. What is left of a turn waits in memory of the stream's own.
+ * Does not know what the records are.
+ *
+ * OpenSSL's own way to read ahead moves all that is left in its buffer at each record: the larger
+ * the buffer, the slower. */
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <pthread.h>
@@ -17,17 +20,18 @@ struct stash {
     uint8_t bytes[];
 };
 
+/* Of the one turn, reading or writing, that is under way. */
+static _Thread_local uint8_t scratch[OUT_MAX];
+
 static _Thread_local struct {
     struct stream *of; /* whose turn it is; NULL: OpenSSL reads the socket itself */
     size_t at, len;
     bool asked; /* the socket, once a turn */
-    uint8_t bytes[STREAM_TURN_MAX];
 } in;
 
 static _Thread_local struct {
     struct stream *of;
     size_t len;
-    uint8_t bytes[OUT_MAX];
 } out;
 
 static must_check int keep(struct stash **stash, const uint8_t *bytes, size_t len)
@@ -68,7 +72,7 @@ static int bio_read(BIO *bio, char *data, int size)
         return ask_socket(bio, s, data, n);
     if (in.at == in.len && !in.asked) {
         in.asked = true;
-        int got = ask_socket(bio, s, in.bytes, sizeof in.bytes);
+        int got = ask_socket(bio, s, scratch, STREAM_TURN_MAX);
         if (got <= 0)
             return got;
         in.len = (size_t)got;
@@ -80,7 +84,7 @@ static int bio_read(BIO *bio, char *data, int size)
     }
     if (n > in.len - in.at)
         n = in.len - in.at;
-    memcpy(data, in.bytes + in.at, n);
+    memcpy(data, scratch + in.at, n);
     in.at += n;
     return (int)n;
 }
@@ -93,9 +97,9 @@ static int bio_write(BIO *bio, const char *data, int size)
 
     BIO_clear_retry_flags(bio);
     if (out.of == s) {
-        if (len > sizeof out.bytes - out.len)
-            len = sizeof out.bytes - out.len;
-        memcpy(out.bytes + out.len, data, len);
+        if (len > sizeof scratch - out.len)
+            len = sizeof scratch - out.len;
+        memcpy(scratch + out.len, data, len);
         out.len += len;
         n = (ssize_t)len;
     } else if (!s->cipher_out) {
@@ -159,7 +163,7 @@ void tls_io_begin_read(struct stream *s)
     in.at = in.len = 0;
     in.asked = left != NULL;
     if (left) {
-        memcpy(in.bytes, left->bytes, left->len);
+        memcpy(scratch, left->bytes, left->len);
         in.len = left->len;
         free(left);
         s->cipher_in = NULL;
@@ -174,7 +178,7 @@ bool tls_io_all_read(void)
 int tls_io_end_read(struct stream *s)
 {
     in.of = NULL;
-    return in.at < in.len ? keep(&s->cipher_in, in.bytes + in.at, in.len - in.at) : 0;
+    return in.at < in.len ? keep(&s->cipher_in, scratch + in.at, in.len - in.at) : 0;
 }
 
 /* It does so when it finds nothing. */
@@ -200,16 +204,16 @@ void tls_io_begin_write(struct stream *s)
 
 bool tls_io_room(void)
 {
-    return sizeof out.bytes - out.len >= RECORD_ROOM;
+    return sizeof scratch - out.len >= RECORD_ROOM;
 }
 
 int tls_io_end_write(struct stream *s)
 {
     out.of = NULL;
     for (size_t at = 0; at < out.len;) {
-        ssize_t n = stream_send(s, out.bytes + at, out.len - at);
+        ssize_t n = stream_send(s, scratch + at, out.len - at);
         if (n == -EAGAIN)
-            return keep(&s->cipher_out, out.bytes + at, out.len - at);
+            return keep(&s->cipher_out, scratch + at, out.len - at);
         if (n < 0)
             return (int)n;
         at += (size_t)n;
