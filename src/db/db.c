@@ -41,7 +41,7 @@ static void set_options(struct db *db, const struct db_options *o)
     db->options.connections = o->connections ? o->connections : 1;
     db->options.queue_max = o->queue_max ? o->queue_max : 1000;
     db->options.deadline_ms = o->deadline_ms ? o->deadline_ms : 7000;
-    db->options.idle_ms = o->idle_ms ? o->idle_ms : 60000;
+    db->options.idle_ms = o->idle_ms ? o->idle_ms : 600000;
     db->options.backoff_min_ms = o->backoff_min_ms ? o->backoff_min_ms : 100;
     db->options.backoff_max_ms = o->backoff_max_ms ? o->backoff_max_ms : 10000;
     (void)snprintf(db->name, sizeof db->name, "%s", o->name ? o->name : "qvd");

@@ -3,10 +3,10 @@
 
 /* Asynchronous PostgreSQL: a pool of connections under one role, one of them for LISTEN.
  *
- * Connections are opened when needed, closed after 60 s idle, opened again with a growing, jittered
- * pause, at the address that the server's name has then. Each request has one answer, through its
- * callback, never inside the call that made it, and no later than its deadline (7 s from the call;
- * the server's statement_timeout is 5 s).
+ * Connections are opened when needed, closed after 10 min idle, opened again with a growing,
+ * jittered pause, at the address that the server's name has then. Each request has one answer,
+ * through its callback, never inside the call that made it, and no later than its deadline (7 s
+ * from the call; the server's statement_timeout is 5 s).
  *
  * Who may use it: db's owner speaks SQL only through store. */
 
@@ -48,7 +48,7 @@ struct db_options {
     unsigned connections;    /* for work, beside the one for LISTEN; 0: 1 */
     unsigned queue_max;      /* requests waiting; 0: 1000 */
     unsigned deadline_ms;    /* 0: 7000 */
-    unsigned idle_ms;        /* 0: 60000 */
+    unsigned idle_ms;        /* 0: 600000 */
     unsigned backoff_min_ms; /* 0: 100 */
     unsigned backoff_max_ms; /* 0: 10000 */
     bool one_plan;           /* for a program all of whose statements find their rows by keys: the

@@ -42,7 +42,7 @@ static void begin(struct vm *vm)
     vm->has_vma = strcmp(s->hypervisor, "nothing") != 0;
     vm->has_secret = true;
     memcpy(vm->ip, s->ip, sizeof vm->ip);
-    store_vm_notify(vm->d->db, vm->id, s->instance);
+    store_vm_notify(vm->d->db, vm->id, 0);
     if (vm->retakes) {
         vm_event(vm, VM_EV_GONE, "was not launched before the restart");
     } else {
@@ -196,8 +196,8 @@ static void on_told(void *arg, const struct db_result *r)
         return;
     }
     found = store_vm_read_told(r, &instance, &order);
-    if (found)
-        store_vm_notify(vm->d->db, vm->id, instance);
+    if (found) /* a session waits for its VM to run or to end */
+        store_vm_notify(vm->d->db, vm->id, vm->told == VM_STARTING_2 ? 0 : instance);
     if (vm->told == VM_STOPPED) {
         /* No row: it was told before, or is not ours; an order may wait in both cases. */
         over(vm, !found || order == VM_CMD_START || vm->look_again);

@@ -5,8 +5,7 @@
 
 #include "base/str.h"
 #include "store/admin-internal.h"
-
-#define NODES_MAX 500
+#include "store/nodes.h"
 
 static enum admin_status no_memory(struct qvd_error *err)
 {
@@ -74,25 +73,16 @@ static void on_reserved(struct db_txn *t, void *arg, const struct db_result *r)
 static void on_nodes(struct db_txn *t, void *arg, const struct db_result *r)
 {
     struct order *o = arg;
-    struct balance_node nodes[NODES_MAX];
+    struct balance_node nodes[STORE_NODES_MAX];
     const struct admin_balance *b = o->balance;
-    size_t n = 0, roomiest = 0;
-
-    for (int i = 0; i < db_rows(r) && n < NODES_MAX; i++)
-        nodes[n++] =
-            (struct balance_node){.id = db_int(r, i, 0),
-                                  .usable_ram = db_real(r, i, 1),
-                                  .free_ram = db_real(r, i, 2),
-                                  .free_cpu = db_real(r, i, 3),
-                                  .assigned = (unsigned)db_int(r, i, 4),
-                                  .reserved_ram = db_real(r, i, 5),
-                                  .reserved_cpu = b->weights.start_cpu * (double)db_int(r, i, 6)};
+    size_t roomiest = 0;
+    size_t n = store_nodes_read(r, b->weights.start_cpu, nodes);
     int best = balance_choose(b->plugin, nodes, n, &b->weights, (double)o->memory, b->random,
                               b->arg, &roomiest);
     if (best < 0) {
         char text[250];
         balance_refusal(text, sizeof text, (double)o->memory, n, &nodes[roomiest],
-                        n ? db_str(r, (int)roomiest, 7) : NULL);
+                        store_nodes_name(r, roomiest));
         refuse(t, o, ADMIN_CONFLICT, text);
         return;
     }
@@ -125,17 +115,7 @@ static void on_vm(struct db_txn *t, void *arg, const struct db_result *r)
         refuse(t, o, ADMIN_CONFLICT, text);
     } else {
         o->memory = db_int(r, 0, 2);
-        db_txn_query(t,
-                     "SELECT h.id, hr.usable_ram, hr.free_ram, hr.free_cpu, hr.assigned,"
-                     "       s.memory, s.n, h.name"
-                     "  FROM hosts h JOIN host_runtimes hr ON hr.host_id = h.id"
-                     "  CROSS JOIN LATERAL (SELECT count(*) AS n,"
-                     "          coalesce(sum(o.memory), 0) AS memory FROM vm_runtimes r"
-                     "         JOIN vms v ON v.id = r.vm_id JOIN osfs o ON o.id = v.osf_id"
-                     "        WHERE r.host_id = h.id"
-                     "          AND r.vm_state IN ('stopped', 'starting_1', 'starting_2')) s"
-                     " WHERE h.backend AND hr.state = 'running' AND NOT hr.blocked ORDER BY h.id",
-                     DB_NO_PARAMS, on_nodes, o);
+        db_txn_query(t, store_nodes_sql, DB_PARAMS(DB_NULL), on_nodes, o);
     }
 }
 

@@ -5,9 +5,8 @@
 
 #include "base/str.h"
 #include "model/states.h"
+#include "store/nodes.h"
 #include "store/session.h"
-
-#define NODES_MAX 500
 
 /* Statements of their own, so that the second sees what the lock has waited for. */
 static const char lock_sql[] = "SELECT 1 FROM vm_runtimes WHERE vm_id = $1 FOR NO KEY UPDATE";
@@ -47,15 +46,6 @@ enum read_column {
     READ_FORMER_OURS,
     READ_RESUME_END,
 };
-/* What VMs on their way to a node will need is not yet in what its beat told. */
-static const char nodes_sql[] =
-    "SELECT h.id, hr.usable_ram, hr.free_ram, hr.free_cpu, hr.assigned, s.memory, s.n, h.name"
-    " FROM hosts h JOIN host_runtimes hr ON hr.host_id = h.id"
-    " CROSS JOIN LATERAL (SELECT count(*) AS n, coalesce(sum(o.memory), 0) AS memory"
-    "  FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id"
-    "  JOIN osfs o ON o.id = v.osf_id WHERE r.host_id = h.id"
-    "  AND r.vm_state IN ('stopped', 'starting_1', 'starting_2')) s"
-    " WHERE h.backend AND hr.state = 'running' AND NOT hr.blocked ORDER BY h.id";
 static const char claim_sql[] =
     "WITH s AS (INSERT INTO sessions (vm_id, user_id, host_id, l7r_instance_id, client_ip, client,"
     "   tls_ms, auth_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id),"
@@ -207,27 +197,10 @@ static void read_vm(struct db_txn *t, void *arg, const struct db_result *r)
         refuse(c, t, STORE_CLAIM_OK, NULL);
 }
 
-static size_t read_nodes(const struct db_result *r, double start_cpu, struct balance_node *nodes)
-{
-    size_t n = 0;
-
-    for (int i = 0; i < db_rows(r) && n < NODES_MAX; i++)
-        nodes[n++] = (struct balance_node){
-            .id = db_int(r, i, 0),
-            .usable_ram = db_real(r, i, 1),
-            .free_ram = db_real(r, i, 2),
-            .free_cpu = db_real(r, i, 3),
-            .assigned = (unsigned)db_int(r, i, 4),
-            .reserved_ram = db_real(r, i, 5),
-            .reserved_cpu = start_cpu * (double)db_int(r, i, 6),
-        };
-    return n;
-}
-
 static void choose(struct claim *c, struct db_txn *t, const struct db_result *r)
 {
     const struct store_balance *b = &c->q.balance;
-    _cleanup_(free_p) struct balance_node *nodes = calloc(NODES_MAX, sizeof *nodes);
+    _cleanup_(free_p) struct balance_node *nodes = calloc(STORE_NODES_MAX, sizeof *nodes);
     char text[190];
     size_t roomiest = 0;
 
@@ -235,7 +208,7 @@ static void choose(struct claim *c, struct db_txn *t, const struct db_result *r)
         refuse(c, t, STORE_CLAIM_FAILED, "out of memory");
         return;
     }
-    size_t n = read_nodes(r, b->weights.start_cpu, nodes);
+    size_t n = store_nodes_read(r, b->weights.start_cpu, nodes);
     int at =
         balance_choose(b->plugin, nodes, n, &b->weights, c->memory, b->random, b->arg, &roomiest);
     if (at >= 0) {
@@ -244,7 +217,7 @@ static void choose(struct claim *c, struct db_txn *t, const struct db_result *r)
         return;
     }
     balance_refusal(text, sizeof text, c->memory, n, &nodes[roomiest],
-                    n ? db_str(r, (int)roomiest, 7) : NULL);
+                    store_nodes_name(r, roomiest));
     refuse(c, t, STORE_CLAIM_NO_NODE, text);
 }
 
@@ -273,7 +246,7 @@ static void run(struct db_txn *t, void *arg)
                            DB_INT(q->instance_timeout_ms), DB_INT((int64_t)q->resume),
                            DB_TEXT(q->client)),
                  read_vm, c);
-    db_txn_query(t, nodes_sql, DB_NO_PARAMS, read_hosts, c);
+    db_txn_query(t, store_nodes_sql, DB_PARAMS(DB_ID((int64_t)q->vm_id)), read_hosts, c);
 }
 
 static void done(void *arg, const struct db_result *r)

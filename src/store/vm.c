@@ -10,13 +10,13 @@
     " vma_ok_ts = NULL, current_osf_id = v.osf_id,"                                                \
     " current_di_id = (SELECT di_id FROM vm_next_di WHERE vm_id = $1)"                             \
     "  FROM vms v WHERE r.vm_id = $1 AND v.id = r.vm_id AND r.host_id = $2 AND " from              \
-    " RETURNING r.vm_id, r.current_di_id, r.l7r_instance_id),"                                     \
+    " RETURNING r.vm_id, r.current_di_id),"                                                        \
     "n AS (UPDATE vm_counters c SET run_attempts = run_attempts + 1 FROM r"                        \
     " WHERE c.vm_id = r.vm_id),"                                                                   \
     "s AS (INSERT INTO vm_secrets (vm_id, secret) SELECT vm_id, $3 FROM r"                         \
     " ON CONFLICT (vm_id) DO UPDATE SET secret = EXCLUDED.secret, created_at = now())"             \
-    " SELECT v.id, v.user_id, v.osf_id, r.current_di_id, r.l7r_instance_id, v.name, v.di_tag,"     \
-    " d.version, d.path, o.hypervisor, host(v.ip), o.memory, o.use_overlay,"                       \
+    " SELECT v.id, v.user_id, v.osf_id, r.current_di_id, v.name, v.di_tag, d.version, d.path,"     \
+    " o.hypervisor, host(v.ip), o.memory, o.use_overlay,"                                          \
     " coalesce(o.user_storage_size, 0) > 0"                                                        \
     "  FROM r JOIN vms v ON v.id = r.vm_id JOIN osfs o ON o.id = v.osf_id"                         \
     "  LEFT JOIN dis d ON d.id = r.current_di_id"
@@ -66,16 +66,15 @@ int store_vm_read_start(const struct db_result *r, struct store_vm_start *ret,
         .user_id = db_int(r, 0, 1),
         .osf_id = db_int(r, 0, 2),
         .di_id = db_int(r, 0, 3),
-        .instance = db_int(r, 0, 4),
-        .memory_mb = (uint32_t)db_int(r, 0, 11),
-        .use_overlay = db_bool(r, 0, 12),
-        .own_home = db_bool(r, 0, 13),
+        .memory_mb = (uint32_t)db_int(r, 0, 10),
+        .use_overlay = db_bool(r, 0, 11),
+        .own_home = db_bool(r, 0, 12),
     };
-    if (db_copy(r, 0, 5, v.name, sizeof v.name) < 0 || db_copy(r, 0, 6, v.tag, sizeof v.tag) < 0 ||
-        db_copy(r, 0, 9, v.hypervisor, sizeof v.hypervisor) < 0 ||
-        db_copy(r, 0, 10, v.ip, sizeof v.ip) < 0 ||
-        (v.di_id && (db_copy(r, 0, 7, v.version, sizeof v.version) < 0 ||
-                     db_copy(r, 0, 8, v.image, sizeof v.image) < 0)))
+    if (db_copy(r, 0, 4, v.name, sizeof v.name) < 0 || db_copy(r, 0, 5, v.tag, sizeof v.tag) < 0 ||
+        db_copy(r, 0, 8, v.hypervisor, sizeof v.hypervisor) < 0 ||
+        db_copy(r, 0, 9, v.ip, sizeof v.ip) < 0 ||
+        (v.di_id && (db_copy(r, 0, 6, v.version, sizeof v.version) < 0 ||
+                     db_copy(r, 0, 7, v.image, sizeof v.image) < 0)))
         return qvd_error_set(err, -EINVAL, "vm %lld: a text of its row is too long",
                              (long long)v.vm_id);
     *ret = v;

@@ -18,7 +18,6 @@ struct store_vm_ports {
 /* A VM as a start needs it. */
 struct store_vm_start {
     int64_t vm_id, user_id, osf_id, di_id; /* di_id 0: no published image has its tag */
-    int64_t instance;                      /* the L7R whose session it is in, 0: none */
     char name[65 * 4], tag[129 * 4], version[65], image[256];
     char hypervisor[16], ip[16];
     uint32_t memory_mb;
@@ -98,7 +97,8 @@ bool store_vm_read_told(const struct db_result *r, int64_t *ret_instance, enum v
 /* What is due, of a row told with store_vm_tell(). */
 void store_vm_told_due(const struct db_result *r, struct store_vm_due *ret);
 
-/* Those who wait for the VM look at it: its L7R (0: none) and the consoles. */
+/* Those who wait for the VM look at it: its L7R (0: none, or nothing that it waits for) and the
+ * consoles. */
 void store_vm_notify(struct db *db, int64_t vm, int64_t instance);
 
 /* All rows of the node: what runs, and what is ordered. */

@@ -13,7 +13,8 @@ from farm import TOP
 
 ROLES = {  # file: the role whose program calls it
     'config.c': 'qvd_hkd', 'store.c': 'qvd_auth', 'vm.c': 'qvd_hkd', 'host.c': 'qvd_hkd',
-    'session.c': 'qvd_l7r', 'session-claim.c': 'qvd_l7r', 'l7r.c': 'qvd_l7r', 'auth.c': 'qvd_auth',
+    'session.c': 'qvd_l7r', 'session-claim.c': 'qvd_l7r', 'nodes.c': 'qvd_l7r', 'l7r.c': 'qvd_l7r',
+    'auth.c': 'qvd_auth',
 }
 LITERAL = r'"(?:[^"\\]|\\.)*"'
 
