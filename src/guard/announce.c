@@ -22,16 +22,13 @@ struct frame {
     struct ether_arp arp;
 } __attribute__((packed));
 
-static must_check int enter_network(const char *pid)
+static must_check int open_network(pid_t pid)
 {
     char path[64];
-    uint64_t number;
+    int r = str_format(path, sizeof path, "/proc/%d/ns/net", (int)pid);
+    int fd = r < 0 ? r : open(path, O_RDONLY | O_CLOEXEC);
 
-    if (str_to_u64(pid, INT32_MAX, &number) < 0 ||
-        str_format(path, sizeof path, "/proc/%llu/ns/net", (unsigned long long)number) < 0)
-        return -EINVAL;
-    _cleanup_(close_p) int fd = open(path, O_RDONLY | O_CLOEXEC);
-    return fd < 0 || setns(fd, CLONE_NEWNET) < 0 ? -errno : 0;
+    return r == 0 && fd < 0 ? -errno : fd;
 }
 
 /* Its own hardware and IP address. */
@@ -65,21 +62,30 @@ static must_check int fill(int fd, const char *gateway, struct frame *f)
     return fill_sender(fd, f);
 }
 
-int guard_announce(const char *pid, const char *gateway)
+static must_check int ask(const char *gateway)
 {
     struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_protocol = htons(ETHERTYPE_ARP)};
     struct frame f;
-    int r = enter_network(pid);
-
-    if (r < 0)
-        return r;
     _cleanup_(close_p) int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
     _cleanup_(close_p) int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || any < 0)
         return -errno;
-    r = fill(any, gateway, &f);
+    int r = fill(any, gateway, &f);
     if (r < 0)
         return r;
     to.sll_ifindex = (int)if_nametoindex(DEVICE);
     return sendto(fd, &f, sizeof f, 0, (struct sockaddr *)&to, sizeof to) < 0 ? -errno : 0;
+}
+
+int guard_announce(pid_t pid, const char *gateway)
+{
+    _cleanup_(close_p) int ours = open_network(getpid());
+    _cleanup_(close_p) int theirs = open_network(pid);
+
+    if (ours < 0 || theirs < 0)
+        return ours < 0 ? ours : theirs;
+    if (setns(theirs, CLONE_NEWNET) < 0)
+        return -errno;
+    int r = ask(gateway);
+    return setns(ours, CLONE_NEWNET) < 0 ? -errno : r;
 }

@@ -23,6 +23,7 @@ struct guard {
     const char *base;      /* unpacked image; ids of the image */
     const char *overlay;   /* holds upper and work; NULL: the root is read-only */
     const char *home;      /* NULL: none of its own */
+    const char *gateway;   /* to be asked for in the VM's network; NULL: nobody is */
     bool fresh;            /* an overlay of an earlier run is put aside, and ours at the end */
     uint32_t idmap;        /* host id of the container's root */
     const char *cgroup;    /* below each hierarchy's root: qvd/<vm> */
@@ -82,12 +83,12 @@ must_check int guard_cgroup_strays(const struct guard *g);
 
 /* Runs the container to its end. Returns the program's exit status. */
 int guard_run(struct guard *g);
-/* As LXC's hooks: "start" tells the guard the first process and (with a gateway) the network where
- * the VM is, "stop" of a reboot fails. */
-int guard_hook(const char *which, const char *run_dir, const char *gateway);
+/* As LXC's hook at the end of a VM: tells the guard of a reboot, and fails on it. */
+int guard_hook(const char *which, const char *run_dir);
 
 /* announce.c -------------------------------------------------------------------------------------
  */
 
-/* Enters the network of that process for good, and asks there for the gateway. 0 or -errno. */
-int guard_announce(const char *pid, const char *gateway);
+/* Asks for the gateway in the network of that process. Returns when all CPUs have seen the end of
+ * its socket (10 ms). 0 or -errno. */
+must_check int guard_announce(pid_t pid, const char *gateway);

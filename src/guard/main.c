@@ -15,27 +15,26 @@
 #include "config.h"
 #include "guard/guard.h"
 
-enum mode { RUN, SWEEP, STRAYS, TRIAL, HOOK, PORT_UP };
+enum mode { RUN, SWEEP, STRAYS, TRIAL, HOOK };
 
 struct options {
     struct guard g;
     enum mode mode;
-    const char *hook, *gateway, *basefs, *overlayfs;
+    const char *hook, *basefs, *overlayfs;
 };
 
 static const char usage[] =
     "usage: qvd-guard --vm ID --run DIR --lxc DIR --base DIR [--overlay DIR [--fresh]]\n"
     "                 [--home DIR] [--idmap FIRST] [--cgroup NAME] [--cgroup-fs DIR]\n"
-    "                 [--lxc-start PROGRAM]\n"
+    "                 [--lxc-start PROGRAM] [--announce GATEWAY]\n"
     "       qvd-guard --sweep --vm ID --run DIR [--overlay DIR --fresh] [--cgroup NAME]\n"
     "       qvd-guard --strays --run DIR --cgroup NAMES [--cgroup-fs DIR]\n"
     "       qvd-guard --trial --run DIR --basefs DIR --overlayfs DIR [--idmap FIRST]\n"
-    "       qvd-guard --hook start|stop --run DIR [--announce GATEWAY]\n"
-    "       qvd-guard --port-up\n"
+    "       qvd-guard --hook stop --run DIR\n"
     "\n"
     "Runs one VM for qvd-hkd. SIGTERM: power off; SIGQUIT: end by force. --sweep removes what a\n"
     "killed guard left; --strays removes cgroups NAMES* of VMs that have no folder; --trial tries\n"
-    "whether the storage bears VMs; the others are LXC's hooks.\n";
+    "whether the storage bears VMs; --hook is LXC's at a VM's end.\n";
 
 enum {
     O_VM = 256,
@@ -54,7 +53,6 @@ enum {
     O_BASEFS,
     O_OVERLAYFS,
     O_HOOK,
-    O_PORT_UP,
     O_LXC_START,
     O_ANNOUNCE
 };
@@ -76,7 +74,6 @@ static const struct option table[] = {
     {"basefs",    required_argument, NULL, O_BASEFS   },
     {"overlayfs", required_argument, NULL, O_OVERLAYFS},
     {"hook",      required_argument, NULL, O_HOOK     },
-    {"port-up",   no_argument,       NULL, O_PORT_UP  },
     {"lxc-start", required_argument, NULL, O_LXC_START},
     {"announce",  required_argument, NULL, O_ANNOUNCE },
     {"help",      no_argument,       NULL, 'h'        },
@@ -162,10 +159,7 @@ static void take(struct options *o, int c)
         o->g.lxc_start = optarg;
         break;
     case O_ANNOUNCE:
-        o->gateway = optarg;
-        break;
-    case O_PORT_UP:
-        o->mode = PORT_UP;
+        o->g.gateway = optarg;
         break;
     case 'h':
         fputs(usage, stdout);
@@ -213,18 +207,6 @@ static must_check int take_lock(struct guard *g)
     return 0;
 }
 
-/* A second lock beside the firewall: bridge ports of VMs do not see each other. */
-static int port_up(void)
-{
-    const char *port = getenv("LXC_NET_PEER");
-    char path[128];
-
-    if (!port || strchr(port, '/') ||
-        str_format(path, sizeof path, "/sys/class/net/%s/brport/isolated", port) < 0)
-        return 1;
-    return fs_poke(path, "1") < 0 ? 1 : 0;
-}
-
 static int trial(const struct options *o)
 {
     struct qvd_error err = {0};
@@ -270,16 +252,14 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     while ((c = getopt_long(argc, argv, "", table, NULL)) != -1)
         take(&o, c);
-    bool hook = o.mode == HOOK || o.mode == PORT_UP; /* LXC adds words of its own */
-    if ((optind < argc && !hook) || !complete(&o) ||
+    if ((optind < argc && o.mode != HOOK) || /* LXC adds words of its own */
+        !complete(&o) ||
         str_format(o.g.name, sizeof o.g.name, "qvd-%llu", (unsigned long long)o.g.vm) < 0) {
         fputs(usage, stderr);
         return 2;
     }
     if (o.mode == HOOK)
-        return guard_hook(o.hook, o.g.run_dir, o.gateway);
-    if (o.mode == PORT_UP)
-        return port_up();
+        return guard_hook(o.hook, o.g.run_dir);
     if (o.mode == TRIAL)
         return trial(&o);
     if (o.mode == STRAYS)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* The life of one container: lxc-start as our child, the orders TERM (power off) and QUIT (force),
- * and the record of its end. LXC tells us by its hooks, through a FIFO, the first process and
- * whether a reboot was asked for. */
+ * and the record of its end. LXC tells us by its hooks, through a FIFO, the first process (see
+ * node/hypervisor/lxc-config.c) and whether a reboot was asked for. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -102,6 +102,8 @@ static void on_first_process(struct run *r, const char *number)
     close(GUARD_REPORT_FD); /* there is nothing more to tell but the record */
     if (r->kill)
         (void)pidfd_send_signal(r->init_fd, SIGKILL, NULL, 0);
+    else if (r->g->gateway) /* those who do not hear it learn the VM's place a little later */
+        (void)!guard_announce(r->init, r->g->gateway);
 }
 
 static void on_hook(struct run *r)
@@ -284,36 +286,16 @@ int guard_run(struct guard *g)
     return 0;
 }
 
-/* In a process of its own: the end of its socket waits until all CPUs have seen it (10 ms), and the
- * first process of the VM waits for this hook, whose output LXC reads to the end. Others who do not
- * hear it learn the VM's place a little later. */
-static void announce(const char *pid, const char *gateway)
+int guard_hook(const char *which, const char *run_dir)
 {
-    if (fork() != 0)
-        return;
-    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        close(fd);
-    (void)guard_announce(pid, gateway);
-    _exit(0);
-}
+    char path[256];
+    const char *target = getenv("LXC_TARGET");
 
-int guard_hook(const char *which, const char *run_dir, const char *gateway)
-{
-    char path[256], line[64];
-    const char *target = getenv("LXC_TARGET"), *pid = getenv("LXC_PID");
-    bool start = strcmp(which, "start") == 0;
-    bool reboot = !start && target && strcmp(target, "reboot") == 0;
-
-    if (!start && !reboot)
+    if (strcmp(which, "stop") != 0 || !target || strcmp(target, "reboot") != 0)
         return 0;
-    int r = start ? str_format(line, sizeof line, "start %s\n", pid ? pid : "")
-                  : str_format(line, sizeof line, "reboot\n");
-    if (r == 0)
-        r = str_format(path, sizeof path, "%s/hook", run_dir);
+    int r = str_format(path, sizeof path, "%s/hook", run_dir);
     _cleanup_(close_p) int fd = r < 0 ? r : open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0 || fs_write_all(fd, line, strlen(line)) < 0)
-        return 1;
-    if (start && gateway && pid)
-        announce(pid, gateway);
-    return reboot ? 1 : 0; /* LXC then stops instead of rebooting in place */
+    if (fd >= 0)
+        (void)!write(fd, "reboot\n", strlen("reboot\n"));
+    return 1; /* LXC then stops instead of rebooting in place */
 }

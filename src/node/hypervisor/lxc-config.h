@@ -18,7 +18,7 @@ struct lxc_limits {
 struct lxc_config {
     uint64_t vm;
     const char *run_dir;  /* /run/qvd/vm/42 */
-    const char *guard;    /* path of qvd-guard, for the hooks */
+    const char *guard;    /* path of qvd-guard, for the hook at the end */
     const char *log_file; /* of LXC */
     const char *console;  /* NULL: the console is not kept */
     const char *seccomp;  /* profile */
@@ -32,5 +32,5 @@ struct lxc_config {
     unsigned prefix;
 };
 
-/* 0; -EINVAL: a text that would add lines of its own; -ENOMEM. */
+/* 0; -EINVAL: a text that would add lines or words of its own; -ENOMEM. */
 must_check int lxc_config_write(const struct lxc_config *c, struct buf *out);

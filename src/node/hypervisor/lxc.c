@@ -259,6 +259,7 @@ static must_check int spawn_guard(struct lxc *l, const char *run_dir, struct qvd
     const struct node_vm_spec *s = node_vm_spec_of(l->vm);
     unsigned long long id = s->id, di = s->di_id, user = s->user_id;
     char guard[256], vm[24], base[512], overlay[512], home[512], idmap[16], cgroup[64];
+    char gateway[16];
     const char *argv[32];
     size_t a = 0;
     int report[2];
@@ -288,6 +289,8 @@ static must_check int spawn_guard(struct lxc *l, const char *run_dir, struct qvd
         argv[a++] = "--home";
         argv[a++] = home;
     }
+    argv[a++] = "--announce";
+    argv[a++] = net_ip4_format(n->net.gateway, gateway);
     argv[a] = NULL;
     _cleanup_(close_p) int secret = secret_pipe(s->secret);
     if (secret < 0 || pipe2(report, O_CLOEXEC) < 0)

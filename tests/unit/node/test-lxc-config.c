@@ -126,6 +126,9 @@ static void the_network(void **state)
     expect_line(text, "lxc.net.0.hwaddr = 54:52:00:03:0f:32");
     expect_line(text, "lxc.net.0.ipv4.address = 10.3.15.50/24");
     expect_line(text, "lxc.net.0.ipv4.gateway = 10.3.15.1");
+    /* LXC puts "exec " before it: the first words are a redirection, which a shell then keeps. */
+    expect_line(text, "lxc.hook.start-host = 1<>'/run/qvd/vm/42/hook'; echo 1 "
+                      ">/sys/class/net/qvd42/brport/isolated && echo start $LXC_PID");
     buf_done(&out);
 }
 
@@ -160,6 +163,9 @@ static void a_text_may_not_add_lines(void **state)
     assert_int_equal(out.len, 0);
     c = sample;
     c.mac = "a\rb";
+    assert_int_equal(lxc_config_write(&c, &out), -EINVAL);
+    c = sample;
+    c.run_dir = "/run/qvd'; reboot; '"; /* a shell reads it */
     assert_int_equal(lxc_config_write(&c, &out), -EINVAL);
     buf_done(&out);
 }
