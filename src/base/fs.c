@@ -57,7 +57,8 @@ int fs_write_all(int fd, const void *data, size_t len)
     return 0;
 }
 
-int fs_write_atomic(const char *path, const void *data, size_t len, mode_t mode)
+static must_check int write_over(const char *path, const void *data, size_t len, mode_t mode,
+                                 bool sync)
 {
     _cleanup_(free_p) char *beside = str_printf("%s.new-%d", path, (int)getpid());
 
@@ -68,11 +69,21 @@ int fs_write_atomic(const char *path, const void *data, size_t len, mode_t mode)
     if (fd < 0)
         return -errno;
     int r = fs_write_all(fd, data, len);
-    if (r == 0 && (fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(beside, path) < 0))
+    if (r == 0 && (fchmod(fd, mode) < 0 || (sync && fsync(fd) < 0) || rename(beside, path) < 0))
         r = -errno;
     if (r < 0)
         (void)unlink(beside);
     return r;
+}
+
+int fs_write_atomic(const char *path, const void *data, size_t len, mode_t mode)
+{
+    return write_over(path, data, len, mode, true);
+}
+
+int fs_write_passing(const char *path, const void *data, size_t len, mode_t mode)
+{
+    return write_over(path, data, len, mode, false);
 }
 
 int fs_mkdirs(const char *path, mode_t mode)

@@ -14,6 +14,8 @@ must_check int fs_read(const char *path, size_t max, char **ret_data, size_t *re
 /* Writes beside and renames over path, synced: the file is there whole or not at all. 0 or -errno.
  */
 must_check int fs_write_atomic(const char *path, const void *data, size_t len, mode_t mode);
+/* The same, not synced: for what means nothing after the machine's next start. */
+must_check int fs_write_passing(const char *path, const void *data, size_t len, mode_t mode);
 /* Makes path and its parents (those with mode 0711): 0 also when there; -errno. */
 must_check int fs_mkdirs(const char *path, mode_t mode);
 /* Writes all bytes: 0 or -errno. */

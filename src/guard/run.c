@@ -216,8 +216,8 @@ static void write_record(const struct run *r, const char *end, const char *text)
     if (str_format(path, sizeof path, "%s/exit", r->g->run_dir) < 0)
         return;
     len = snprintf(line, sizeof line, "%s %s\n", end, text);
-    int e = fs_write_atomic(path, line, (size_t)len < sizeof line ? (size_t)len : sizeof line - 1,
-                            0600);
+    int e = fs_write_passing(path, line, (size_t)len < sizeof line ? (size_t)len : sizeof line - 1,
+                             0600);
     if (e < 0)
         log_error("[vm:%llu] cannot write %s: %s", ID(r), path, strerror(-e));
 }

@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
-#include "node/net/nft.h"
+#include "node/net/port.h"
 #include "node/node-internal.h"
 #include "node/run.h"
 
@@ -41,7 +41,6 @@ struct node_vm {
     void *arg;
     enum step step;
     bool cancelled;
-    int waits; /* batches that have not answered */
     struct ev_command *sweep;
     struct run_note note;
     struct ev_deferred next; /* the step's work, out of the caller's stack */
@@ -136,63 +135,16 @@ static struct nft_port port_of(const struct node_vm *vm)
     return (struct nft_port){.port = vm->note.port, .mac = vm->note.mac, .ip = vm->note.ip};
 }
 
-static must_check int neighbour_text(const struct node_vm *vm, bool add, struct buf *out)
-{
-    const char *bridge = vm->n->net.bridge;
-    int r = buf_printf(out, "neigh replace %s lladdr %s dev %s nud permanent\n", vm->note.ip,
-                       vm->note.mac, bridge);
-
-    if (r == 0 && !add) /* replaced before, so that it is there in any case */
-        r = buf_printf(out, "neigh del %s dev %s\n", vm->note.ip, bridge);
-    return r;
-}
-
-static void on_port(void *arg, int result, const struct qvd_error *err)
-{
-    struct node_vm *vm = arg;
-
-    if (result < 0 && vm->code == 0) {
-        vm->code = result;
-        (void)!snprintf(vm->text, sizeof vm->text, "%s", err->text);
-    }
-    if (--vm->waits > 0)
-        return;
-    if (vm->code < 0 || vm->cancelled)
-        fail(vm, vm->code, vm->text);
-    else
-        set_step(vm, STEP_BOOT);
-}
-
-/* What cannot be taken away now is replaced at hkd's next start. */
-static void on_port_off(void *arg, int result, const struct qvd_error *err)
-{
-    struct node_vm *vm = arg;
-
-    if (result < 0)
-        node_log(vm->n, "vm %llu: %s", (unsigned long long)vm->spec.id, err->text);
-    if (--vm->waits == 0)
-        set_step(vm, STEP_GONE);
-}
-
-static void forget_batches(struct node_vm *vm)
-{
-    batch_forget(vm->n->nft, vm);
-    batch_forget(vm->n->ip, vm);
-    batch_forget(vm->n->links, vm);
-}
-
 /* Whether or not it was there still. */
 static void on_link_gone(void *arg, int result, const struct qvd_error *err)
 {
     struct node_vm *vm = arg;
 
-    if (vm->step == STEP_PORT)
-        on_port(vm, 0, err);
-    else
-        on_port_off(vm, 0, err);
+    set_step(vm, vm->step == STEP_PORT ? STEP_BOOT : STEP_GONE);
 }
 
-/* A port of that name is a dead VM's that the kernel has not removed yet: LXC would fail on it. */
+/* A port of that name is a dead VM's that the kernel has not removed yet: LXC would fail on it.
+ * 1: on_link_gone() comes; 0: there is none. */
 static must_check int remove_link(struct node_vm *vm)
 {
     char line[64];
@@ -202,40 +154,14 @@ static must_check int remove_link(struct node_vm *vm)
     int r = str_format(line, sizeof line, "link del dev %s\n", vm->note.port);
     if (r == 0)
         r = batch_add(vm->n->links, line, strlen(line), on_link_gone, vm);
-    vm->waits += r == 0;
-    return r;
-}
-
-static must_check int change_port(struct node_vm *vm, bool add, batch_fn *done)
-{
-    struct nft_port port = port_of(vm);
-    struct buf nft, ip;
-
-    buf_init(&nft, 0);
-    buf_init(&ip, 0);
-    int r = add ? nft_port_add(&port, &nft) : nft_port_remove(&port, &nft);
-    if (r == 0)
-        r = neighbour_text(vm, add, &ip);
-    vm->waits = 0;
-    if (r == 0)
-        r = remove_link(vm);
-    if (r == 0) {
-        r = batch_add(vm->n->nft, (const char *)nft.data, nft.len, done, vm);
-        vm->waits += r == 0;
-    }
-    if (r == 0) {
-        r = batch_add(vm->n->ip, (const char *)ip.data, ip.len, done, vm);
-        vm->waits += r == 0;
-    }
-    if (r < 0)
-        forget_batches(vm);
-    buf_done(&nft);
-    buf_done(&ip);
-    return r;
+    return r < 0 ? r : 1;
 }
 
 static void do_port(struct node_vm *vm)
 {
+    struct qvd_error err = {0};
+    struct nft_port port = port_of(vm);
+
     if (!vm->hv->has_port) {
         set_step(vm, STEP_BOOT);
         return;
@@ -244,9 +170,18 @@ static void do_port(struct node_vm *vm)
     if (r == 0)
         r = run_note_write(vm->n->s.run_dir, vm->spec.id, &vm->note);
     if (r == 0)
-        r = change_port(vm, true, on_port);
-    if (r < 0)
+        r = remove_link(vm);
+    if (r < 0) {
         fail(vm, r, strerror(-r));
+        return;
+    }
+    int refused = port_open(&port, vm->n->net.bridge, &err);
+    if (refused < 0) {
+        batch_forget(vm->n->links, vm);
+        fail(vm, refused, err.text);
+    } else if (r == 0) {
+        set_step(vm, STEP_BOOT);
+    }
 }
 
 static void do_boot(struct node_vm *vm)
@@ -309,9 +244,15 @@ static void do_sweep(struct node_vm *vm)
     }
 }
 
+/* What cannot be taken away now is replaced at hkd's next start. */
 static void do_port_off(struct node_vm *vm)
 {
-    if (!vm->hv->has_port || change_port(vm, false, on_port_off) < 0)
+    struct qvd_error err = {0};
+    struct nft_port port = port_of(vm);
+
+    if (vm->hv->has_port && port_close(&port, vm->n->net.bridge, &err) < 0)
+        node_log(vm->n, "vm %llu: %s", (unsigned long long)vm->spec.id, err.text);
+    if (!vm->hv->has_port || remove_link(vm) <= 0)
         set_step(vm, STEP_GONE);
 }
 
@@ -513,7 +454,7 @@ struct node_vm *node_vm_free(struct node_vm *vm)
     struct node *n = vm->n;
     ev_deferred_cancel(&vm->next);
     image_unwant(n->images, vm);
-    forget_batches(vm);
+    batch_forget(vm->n->links, vm);
     ev_command_cancel(vm->sweep);
     if (map_get_u64(n->vms, vm->spec.id) == vm)
         (void)map_take_u64(n->vms, vm->spec.id);

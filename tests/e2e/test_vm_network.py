@@ -128,6 +128,29 @@ def test_a_bridge_that_has_gone_is_told(box):
     assert box.traces(2) == []
 
 
+def test_a_firewall_that_has_gone_is_told(box):
+    """A VM's elements are hkd's own messages, not nft's: nft must read them as its own."""
+    driver = box.drivers[-1]
+    box.sh('nft delete table bridge qvd')
+    driver.start(2, box.image)
+    said = driver.expect('gone', 2, 'failed', timeout=30)
+    assert 'nft list table bridge qvd' in said and 'restart of qvd-hkd' in said
+    assert box.traces(2) == []
+    driver.quit()
+    driver = box.driver()
+    driver.order('adopt', 1)
+    driver.expect('adopted', 1)
+    driver.start(2, box.image)
+    driver.expect('started', 2, timeout=30)
+    for vm, ip in ((1, '10.3.15.51'), (2, '10.3.15.52')):
+        assert f'"qvd{vm}" . {mac_of(ip)}' in box.nft('set', 'bridge', 'qvd', 'macs')
+        assert f'"qvd{vm}" . {mac_of(ip)} . {ip}' in box.nft('set', 'bridge', 'qvd', 'addresses')
+        assert f'{ip} dev qvdnet0 lladdr {mac_of(ip)} PERMANENT' in box.sh('ip neigh')
+    driver.order('kill', 2)
+    driver.expect('gone', 2)
+    assert box.traces(2) == []
+
+
 @pytest.fixture(name='idle', scope='module')
 def _idle():
     """A box in which no driver runs for long."""

@@ -180,7 +180,7 @@ static must_check int write_config(const struct node *n, const struct node_vm_sp
     if (r == 0)
         r = fs_mkdirs(dir, 0711);
     if (r == 0)
-        r = fs_write_atomic(path, text.data, text.len, 0600);
+        r = fs_write_passing(path, text.data, text.len, 0600);
     buf_done(&text);
     return r;
 }
@@ -217,7 +217,7 @@ static must_check int write_resolv(const struct node *n, const char *run_dir)
         list += len;
     }
     if (r == 0)
-        r = fs_write_atomic(path, text.data, text.len, 0644);
+        r = fs_write_passing(path, text.data, text.len, 0644);
     buf_done(&text);
     return r;
 }

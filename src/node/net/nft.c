@@ -13,23 +13,6 @@ static must_check int add_elements(const struct nft_port *p, struct buf *out)
                       p->port, p->mac, p->port, p->mac, p->ip);
 }
 
-int nft_port_add(const struct nft_port *p, struct buf *out)
-{
-    return add_elements(p, out);
-}
-
-/* Added first, in the same transaction, so that a missing one is no error. */
-int nft_port_remove(const struct nft_port *p, struct buf *out)
-{
-    int r = add_elements(p, out);
-
-    return r < 0 ? r
-                 : buf_printf(out,
-                              "delete element bridge qvd macs { \"%s\" . %s }\n"
-                              "delete element bridge qvd addresses { \"%s\" . %s . %s }\n",
-                              p->port, p->mac, p->port, p->mac, p->ip);
-}
-
 int nft_remove(struct buf *out)
 {
     return buf_append_str(out, "add table bridge qvd\ndelete table bridge qvd\n"
@@ -77,6 +60,7 @@ static must_check int expand(const struct words *w, const char *text, struct buf
     return r;
 }
 
+/* Who changes a set's type changes port.c's keys too. */
 static const char bridge_sets[] = "table bridge qvd {\n"
                                   "set macs { type ifname . ether_addr; }\n"
                                   "set addresses { type ifname . ether_addr . ipv4_addr; }\n"

@@ -26,6 +26,3 @@ struct nft_rules {
 must_check int nft_rules(const struct nft_rules *r, struct buf *out);
 /* One transaction that removes both. */
 must_check int nft_remove(struct buf *out);
-/* A VM's elements; taking away what is not there is no error. */
-must_check int nft_port_add(const struct nft_port *p, struct buf *out);
-must_check int nft_port_remove(const struct nft_port *p, struct buf *out);

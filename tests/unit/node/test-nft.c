@@ -87,22 +87,6 @@ static void braces_are_closed(void **state)
     buf_done(&out);
 }
 
-static void a_port_that_is_not_there_can_be_removed(void **state)
-{
-    const struct nft_port port = {"qvd7", "54:52:00:03:0f:07", "10.3.15.57"};
-    struct buf out;
-
-    buf_init(&out, 0);
-    assert_int_equal(nft_port_remove(&port, &out), 0);
-    assert_string_equal(
-        buf_cstr(&out),
-        "add element bridge qvd macs { \"qvd7\" . 54:52:00:03:0f:07 }\n"
-        "add element bridge qvd addresses { \"qvd7\" . 54:52:00:03:0f:07 . 10.3.15.57 }\n"
-        "delete element bridge qvd macs { \"qvd7\" . 54:52:00:03:0f:07 }\n"
-        "delete element bridge qvd addresses { \"qvd7\" . 54:52:00:03:0f:07 . 10.3.15.57 }\n");
-    buf_done(&out);
-}
-
 static void plans(void **state)
 {
     static const struct {
@@ -195,7 +179,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rules_are_one_transaction),
         cmocka_unit_test(braces_are_closed),
-        cmocka_unit_test(a_port_that_is_not_there_can_be_removed),
         cmocka_unit_test(plans),
         cmocka_unit_test(hardware_addresses),
         cmocka_unit_test(dnsmasq_settings),
