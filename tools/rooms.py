@@ -31,7 +31,7 @@ NARROWER = {
 }
 # header of a library -> the only rooms that may include it
 LIBRARIES = {
-    "libpq-fe.h": "db store deploy", "event2/": "ev stream http ipc", "openssl/ssl.h": "stream",
+    "libpq-fe.h": "db store deploy", "event2/": "ev stream http ipc", "openssl/ssl.h": "stream", "nettle/": "wire",
     "archive.h": "unpack", "crypt.h": "auth", "seccomp.h": "base unpack",
     "libsmartcols": "qa", "lxc/": "",
 }

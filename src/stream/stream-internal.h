@@ -18,14 +18,26 @@ enum stream_state {
 
 /* What differs between plain and TLS. read: all that one look at the socket brings (ret_got); 1, or
  * what comes after it: 0 the peer's end, -errno. write: bytes taken, -EAGAIN, other -errno. flush:
- * what write has taken goes to the kernel: 0 done, -EAGAIN, -errno. finish: the same. */
+ * what write has taken goes to the kernel: 0 done, -EAGAIN, -errno. finish: the same.
+ * Of TLS alone: begin makes s->ssl (host may be NULL), handshake goes one step on, reason is what
+ * lies behind the last -EPROTO, drop frees s->ssl. */
 struct stream_ops {
     int (*read)(struct stream *s, void *data, size_t len, size_t *ret_got);
     ssize_t (*write)(struct stream *s, const void *data, size_t len);
     int (*flush)(struct stream *s);
     int (*finish)(struct stream *s);
+    int (*begin)(struct stream *s, struct tls_context *tls, bool server, const char *host);
+    void (*handshake)(struct stream *s);
+    const char *(*reason)(char *dst, size_t size);
+    void (*drop)(struct stream *s);
 };
 extern const struct stream_ops stream_plain_ops, stream_tls_ops;
+
+/* How struct tls_context begins. stream.c reaches TLS by it alone: a program that makes no context
+ * is linked without OpenSSL. */
+struct tls_context_head {
+    const struct stream_ops *ops;
+};
 
 #define STREAM_CUTS_MAX 4
 
@@ -34,7 +46,11 @@ extern const struct stream_ops stream_plain_ops, stream_tls_ops;
 #define STREAM_TURN_MAX (128 * 1024)
 #define STREAM_SCRATCH (STREAM_TURN_MAX + 16384)
 
-struct stash;
+/* Bytes that did not cross in their turn. */
+struct stash {
+    size_t at, len;
+    uint8_t bytes[];
+};
 
 struct stream {
     struct ev_loop *loop;
@@ -50,7 +66,7 @@ struct stream {
     struct buf out;
     uint8_t *in; /* what was given back by stream_unread() */
     size_t in_len;
-    struct stash *cipher_in, *cipher_out; /* tls-io.c: what did not cross in its turn */
+    struct stash *cipher_in, *cipher_out; /* tls-io.c */
     struct ev_deferred later;
     struct list orphan;             /* in the list of those that linger */
     uint32_t cuts[STREAM_CUTS_MAX]; /* offsets in out that no record may cross */
@@ -84,7 +100,10 @@ ssize_t stream_send(struct stream *s, const void *data, size_t len);
 /* Open, and not freed by its owner in a callback. */
 bool stream_usable(const struct stream *s);
 /* Dead from now on; the owner hears of it at the end of the turn. */
+void stream_fail(struct stream *s, const struct qvd_error *why);
 void stream_fail_errno(struct stream *s, int r, const char *what);
+/* After the handshake. */
+void stream_opened(struct stream *s);
 /* Watches what has to be watched now. */
 void stream_update(struct stream *s);
 
@@ -94,15 +113,8 @@ bool stream_waiting(const struct stream *s);
 void stream_flush(struct stream *s);
 void stream_finish_now(struct stream *s);
 
-/* stream-tls.c: makes s->ssl. host may be NULL. */
-must_check int stream_tls_begin(struct stream *s, struct tls_context *tls, bool server,
-                                const char *host);
-/* One step of the handshake: 0 done, -EAGAIN (wants_* tell what for), other: err is told. */
-must_check int stream_tls_handshake(struct stream *s, struct qvd_error *err);
-/* SSL_CTX_set_verify(3) of a server. */
+/* stream-tls.c: SSL_CTX_set_verify(3) of a server. */
 int stream_tls_verify_client(int ok, X509_STORE_CTX *ctx);
-/* After a client's handshake: completes s->peer. */
-void stream_tls_examine(struct stream *s);
 
 /* RFC 2253, cut to size. */
 void tls_name_text(const X509_NAME *name, char *dst, size_t size);
@@ -128,8 +140,6 @@ bool tls_io_room(void);
 must_check int tls_io_end_write(struct stream *s);
 /* Sends what was kept: 0, -EAGAIN, -errno. */
 must_check int tls_io_flush(struct stream *s);
-size_t tls_io_waiting(const struct stream *s);
-void tls_io_free(struct stream *s);
 
 /* tls.c */
 SSL_CTX *tls_context_ssl(struct tls_context *tls);

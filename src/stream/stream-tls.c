@@ -134,9 +134,6 @@ static int tls_finish(struct stream *s)
     return shutdown(s->fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
-const struct stream_ops stream_tls_ops = {
-    .read = tls_read, .write = tls_write, .flush = tls_flush, .finish = tls_finish};
-
 void stream_end_told(struct stream *s)
 {
     if (s->ssl)
@@ -191,13 +188,12 @@ static must_check int begin_client(struct stream *s, const char *host)
     return expect_host(s, host);
 }
 
-int stream_tls_begin(struct stream *s, struct tls_context *tls, bool server, const char *host)
+static int tls_begin(struct stream *s, struct tls_context *tls, bool server, const char *host)
 {
     s->tls = tls_context_ref(tls);
     s->ssl = SSL_new(tls_context_ssl(tls));
     if (!s->ssl || tls_io_attach(s) < 0)
         return -ENOMEM;
-    s->ops = &stream_tls_ops;
     s->server = server;
     SSL_set_app_data(s->ssl, s);
     SSL_set_mode(s->ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
@@ -248,7 +244,8 @@ static ssize_t handshake_step(struct stream *s)
     return kept < 0 ? kept : r;
 }
 
-int stream_tls_handshake(struct stream *s, struct qvd_error *err)
+/* 0 done, -EAGAIN (wants_* tell what for), other: err is told. */
+static int go_on(struct stream *s, struct qvd_error *err)
 {
     char text[160];
     ssize_t r = handshake_step(s);
@@ -310,7 +307,8 @@ static void time_text(const ASN1_TIME *time, char *dst, size_t size)
         strftime(dst, size, "%Y-%m-%d %H:%M:%S UTC", &tm);
 }
 
-void stream_tls_examine(struct stream *s)
+/* After a client's handshake: completes s->peer. */
+static void examine(struct stream *s)
 {
     struct tls_peer *peer = s->peer;
     STACK_OF(X509) *chain = SSL_get_peer_cert_chain(s->ssl);
@@ -331,6 +329,64 @@ void stream_tls_examine(struct stream *s)
     time_text(X509_get0_notBefore(cert), peer->not_before, sizeof peer->not_before);
     time_text(X509_get0_notAfter(cert), peer->not_after, sizeof peer->not_after);
 }
+
+void stream_tls_accept(struct stream *s, bool accept)
+{
+    struct qvd_error why;
+
+    if (s->freed || s->state != STREAM_VERIFY)
+        return;
+    if (accept) {
+        s->open_due = true;
+        ev_defer(s->loop, &s->later);
+        return;
+    }
+    qvd_error_set(&why, -EKEYREJECTED, "certificate of %s: %s", s->peer->host ? s->peer->host : "?",
+                  tls_fault_text(s->peer->faults[0]));
+    stream_fail(s, &why);
+}
+
+static void tls_handshake(struct stream *s)
+{
+    struct qvd_error why;
+    int r = go_on(s, &why);
+
+    if (r == -EAGAIN)
+        return;
+    if (r < 0) {
+        s->refused = s->server && r != -ECONNRESET;
+        stream_fail(s, &why);
+        return;
+    }
+    if (!s->server)
+        examine(s);
+    if (s->server || s->peer->n_faults == 0) {
+        stream_opened(s);
+        return;
+    }
+    s->state = STREAM_VERIFY;
+    s->timer = ev_timer_free(s->timer);
+    if (s->handlers->verify)
+        STREAM_CALL(s, verify, s->peer);
+    else
+        stream_tls_accept(s, false);
+}
+
+static void tls_drop(struct stream *s)
+{
+    SSL_free(s->ssl);
+    s->ssl = NULL;
+    s->tls = tls_context_unref(s->tls);
+}
+
+const struct stream_ops stream_tls_ops = {.read = tls_read,
+                                          .write = tls_write,
+                                          .flush = tls_flush,
+                                          .finish = tls_finish,
+                                          .begin = tls_begin,
+                                          .handshake = tls_handshake,
+                                          .reason = tls_error_text,
+                                          .drop = tls_drop};
 
 const char *stream_protocol(const struct stream *s)
 {

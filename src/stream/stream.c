@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* A stream's life: connecting, events, queue, marks, end. Does not know what TLS is beyond asking
- * stream-tls.c for the next step. */
+ * struct stream_ops for the next step. */
 #include "stream/stream.h"
 
 #include <fcntl.h>
@@ -42,8 +42,7 @@ bool stream_usable(const struct stream *s)
     return !s->freed && s->state == STREAM_OPEN;
 }
 
-/* Dead from now on; the owner hears of it at the end of the turn. */
-static void fail(struct stream *s, const struct qvd_error *why)
+void stream_fail(struct stream *s, const struct qvd_error *why)
 {
     if (s->freed || s->state == STREAM_DEAD)
         return;
@@ -63,10 +62,10 @@ void stream_fail_errno(struct stream *s, int r, const char *what)
 
     /* The TLS library knows more: "tlsv13 alert certificate required". */
     if (s->ssl && r == -EPROTO)
-        qvd_error_set(&why, r, "%s: %s", what, tls_error_text(text, sizeof text));
+        qvd_error_set(&why, r, "%s: %s", what, s->ops->reason(text, sizeof text));
     else
         qvd_error_errno(&why, r, "%s", what);
-    fail(s, &why);
+    stream_fail(s, &why);
 }
 
 static void tell_closed(struct stream *s)
@@ -206,7 +205,7 @@ int stream_unread(struct stream *s, const void *data, size_t len)
 
 /* --- events -------------------------------------------------------------------------------- */
 
-static void opened(struct stream *s)
+void stream_opened(struct stream *s)
 {
     s->state = STREAM_OPEN;
     s->wants_read = s->wants_write = false;
@@ -218,48 +217,6 @@ static void opened(struct stream *s)
     else if (s->finishing)
         stream_finish_now(s);
     STREAM_CALL(s, open);
-}
-
-static void handshake(struct stream *s)
-{
-    struct qvd_error why;
-    int r = stream_tls_handshake(s, &why);
-
-    if (r == -EAGAIN)
-        return;
-    if (r < 0) {
-        s->refused = s->server && r != -ECONNRESET;
-        fail(s, &why);
-        return;
-    }
-    if (!s->server)
-        stream_tls_examine(s);
-    if (s->server || s->peer->n_faults == 0) {
-        opened(s);
-        return;
-    }
-    s->state = STREAM_VERIFY;
-    s->timer = ev_timer_free(s->timer);
-    if (s->handlers->verify)
-        STREAM_CALL(s, verify, s->peer);
-    else
-        stream_tls_accept(s, false);
-}
-
-void stream_tls_accept(struct stream *s, bool accept)
-{
-    struct qvd_error why;
-
-    if (s->freed || s->state != STREAM_VERIFY)
-        return;
-    if (accept) {
-        s->open_due = true;
-        ev_defer(s->loop, &s->later);
-        return;
-    }
-    qvd_error_set(&why, -EKEYREJECTED, "certificate of %s: %s", s->peer->host ? s->peer->host : "?",
-                  tls_fault_text(s->peer->faults[0]));
-    fail(s, &why);
 }
 
 static void connected(struct stream *s)
@@ -277,9 +234,9 @@ static void connected(struct stream *s)
         s->state = STREAM_HANDSHAKE;
         STREAM_CALL(s, dialled);
         if (!s->freed)
-            handshake(s);
+            s->ops->handshake(s);
     } else {
-        opened(s);
+        stream_opened(s);
     }
 }
 
@@ -310,7 +267,7 @@ static void on_io(void *arg, unsigned events)
         connected(s);
         break;
     case STREAM_HANDSHAKE:
-        handshake(s);
+        s->ops->handshake(s);
         read_kept(s);
         break;
     case STREAM_OPEN:
@@ -346,7 +303,7 @@ static void on_later(void *arg)
     } else {
         if (s->open_due) {
             s->open_due = false;
-            opened(s);
+            stream_opened(s);
         }
         if (stream_usable(s) && s->reading && s->in_len > 0)
             deliver_unread(s);
@@ -438,6 +395,24 @@ static must_check int make(struct ev_loop *loop, int fd, enum stream_state state
     return 0;
 }
 
+static must_check int begin_tls(struct stream *s, struct tls_context *tls, bool server,
+                                const char *host)
+{
+    s->ops = ((const struct tls_context_head *)tls)->ops;
+    return s->ops->begin(s, tls, server, host);
+}
+
+/* What is said and heard from now on is plain. */
+static void drop_tls(struct stream *s)
+{
+    if (s->ops->drop)
+        s->ops->drop(s);
+    s->ops = &stream_plain_ops;
+    free(s->cipher_in);
+    free(s->cipher_out);
+    s->cipher_in = s->cipher_out = NULL;
+}
+
 int stream_new(struct ev_loop *loop, int fd, struct tls_context *tls, uint64_t handshake_ms,
                const struct stream_handlers *handlers, void *owner, struct stream **ret_stream)
 {
@@ -447,7 +422,7 @@ int stream_new(struct ev_loop *loop, int fd, struct tls_context *tls, uint64_t h
     if (r < 0)
         return r;
     if (tls) {
-        r = stream_tls_begin(s, tls, true, NULL);
+        r = begin_tls(s, tls, true, NULL);
         if (r >= 0 && handshake_ms)
             r = arm(s, handshake_ms);
     } else {
@@ -475,7 +450,7 @@ int stream_connect(struct ev_loop *loop, const struct stream_target *target,
     if (r < 0)
         return r;
     if (target->tls)
-        r = stream_tls_begin(s, target->tls, false, target->host);
+        r = begin_tls(s, target->tls, false, target->host);
     if (r >= 0 && target->limit_ms)
         r = arm(s, target->limit_ms);
     if (r < 0) {
@@ -517,9 +492,7 @@ struct stream *stream_free(struct stream *s)
     ev_deferred_cancel(&s->later);
     s->io = ev_io_free(s->io);
     s->timer = ev_timer_free(s->timer);
-    SSL_free(s->ssl);
-    tls_io_free(s);
-    s->tls = tls_context_unref(s->tls);
+    drop_tls(s);
     s->fd = fd_close(s->fd);
     buf_done(&s->out);
     free(s->in);
@@ -549,10 +522,7 @@ static const struct stream_handlers linger_handlers = {
 /* The alert that tells the peer why must not be lost to a reset for what he has sent since. */
 static void part_after_handshake(struct stream *s)
 {
-    SSL_free(s->ssl);
-    s->ssl = NULL;
-    tls_io_free(s);
-    s->ops = &stream_plain_ops;
+    drop_tls(s);
     s->state = STREAM_OPEN;
     ev_deferred_cancel(&s->later);
     buf_done(&s->out);
@@ -622,7 +592,9 @@ bool stream_congested(const struct stream *s)
 
 size_t stream_queued(const struct stream *s)
 {
-    return s->out.len + tls_io_waiting(s);
+    const struct stash *k = s->cipher_out;
+
+    return s->out.len + (k ? k->len - k->at : 0);
 }
 
 void stream_set_reading(struct stream *s, bool on)

@@ -15,11 +15,6 @@
 #define OUT_MAX (STREAM_TURN_MAX + 1024) /* full records of it and their overhead */
 #define RECORD_ROOM (16384 + 256)        /* RFC 8446, 5.2 */
 
-struct stash {
-    size_t at, len;
-    uint8_t bytes[];
-};
-
 /* Of the one turn, reading or writing, that is under way. */
 static _Thread_local uint8_t scratch[OUT_MAX];
 
@@ -234,16 +229,4 @@ int tls_io_flush(struct stream *s)
     free(k);
     s->cipher_out = NULL;
     return 0;
-}
-
-size_t tls_io_waiting(const struct stream *s)
-{
-    return s->cipher_out ? s->cipher_out->len - s->cipher_out->at : 0;
-}
-
-void tls_io_free(struct stream *s)
-{
-    free(s->cipher_in);
-    free(s->cipher_out);
-    s->cipher_in = s->cipher_out = NULL;
 }

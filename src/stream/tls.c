@@ -21,6 +21,7 @@ struct ticket_key {
 _Static_assert(sizeof(struct ticket_key) == TLS_TICKET_KEY_LEN, "a ticket key's length");
 
 struct tls_context {
+    struct tls_context_head head;
     unsigned refs;
     SSL_CTX *ctx;
     struct ticket_key tickets[TLS_TICKET_KEYS_MAX];
@@ -91,6 +92,7 @@ static must_check int context_new(const SSL_METHOD *method, struct tls_context *
 
     if (!tls)
         return -ENOMEM;
+    tls->head.ops = &stream_tls_ops;
     tls->refs = 1;
     tls->ctx = SSL_CTX_new(method);
     if (!tls->ctx) {

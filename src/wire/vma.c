@@ -3,13 +3,12 @@
 #include "wire/vma.h"
 
 #include <jansson.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <nettle/hmac.h>
 #include <string.h>
 
 #include "base/str.h"
 
-#define MAC_LEN 32
+#define MAC_LEN SHA256_DIGEST_SIZE
 #define MAC_HEX (2 * MAC_LEN)
 
 int wire_vma_nonce(char ret_nonce[WIRE_VMA_NONCE_LEN + 1])
@@ -23,26 +22,25 @@ int wire_vma_nonce(char ret_nonce[WIRE_VMA_NONCE_LEN + 1])
 }
 
 /* The hex MAC over head (which ends with a newline) and the hash of the body. */
-static must_check int make_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *head,
-                               const void *body, size_t len, char ret_mac[MAC_HEX + 1])
+static void make_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *head, const void *body,
+                     size_t len, char ret_mac[MAC_HEX + 1])
 {
     uint8_t hash[MAC_LEN], mac[MAC_LEN];
-    char text[256];
-    unsigned n = 0;
+    char hex[MAC_HEX + 1];
+    struct sha256_ctx of_body;
+    struct hmac_sha256_ctx of_all;
 
-    if (EVP_Digest(body, len, hash, &n, EVP_sha256(), NULL) != 1 || n != sizeof hash)
-        return -EIO;
-    int r = str_copy(text, sizeof text - MAC_HEX, head);
-    if (r < 0)
-        return r;
-    size_t used = strlen(text);
-    hex_encode(hash, sizeof hash, text + used);
-    if (!HMAC(EVP_sha256(), secret, WIRE_VMA_SECRET_LEN, (const uint8_t *)text, used + MAC_HEX, mac,
-              &n) ||
-        n != sizeof mac)
-        return -EIO;
+    sha256_init(&of_body);
+    if (len > 0)
+        sha256_update(&of_body, len, body);
+    sha256_digest(&of_body, sizeof hash, hash);
+    hex_encode(hash, sizeof hash, hex);
+    hmac_sha256_set_key(&of_all, WIRE_VMA_SECRET_LEN, secret);
+    hmac_sha256_update(&of_all, strlen(head), (const uint8_t *)head);
+    hmac_sha256_update(&of_all, MAC_HEX, (const uint8_t *)hex);
+    hmac_sha256_digest(&of_all, sizeof mac, mac);
+    explicit_bzero(&of_all, sizeof of_all);
     hex_encode(mac, sizeof mac, ret_mac);
-    return 0;
 }
 
 static must_check int request_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *function,
@@ -53,7 +51,9 @@ static must_check int request_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], con
     int r = str_format(head, sizeof head, "qvd1 request\n%s\n%llu\n%s\n", function,
                        (unsigned long long)serial, nonce);
 
-    return r < 0 ? r : make_mac(secret, head, body, len, ret_mac);
+    if (r == 0)
+        make_mac(secret, head, body, len, ret_mac);
+    return r;
 }
 
 static must_check int answer_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], unsigned status,
@@ -63,19 +63,19 @@ static must_check int answer_mac(const uint8_t secret[WIRE_VMA_SECRET_LEN], unsi
     char head[160];
     int r = str_format(head, sizeof head, "qvd1 answer\n%u\n%s\n", status, nonce);
 
-    return r < 0 ? r : make_mac(secret, head, body, len, ret_mac);
+    if (r == 0)
+        make_mac(secret, head, body, len, ret_mac);
+    return r;
 }
 
 int wire_vma_warm_up(void)
 {
-    static const uint8_t none[WIRE_VMA_SECRET_LEN];
-    char mac[MAC_HEX + 1];
     size_t seed;
 
     if (random_bytes(&seed, sizeof seed) < 0)
         return -EIO;
     json_object_seed(seed | 1); /* jansson would open /dev/urandom */
-    return make_mac(none, "\n", "", 0, mac);
+    return 0;
 }
 
 int wire_vma_sign_request(const uint8_t secret[WIRE_VMA_SECRET_LEN], const char *function,

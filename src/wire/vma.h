@@ -72,9 +72,8 @@ enum wire_x_state {
 /* "stopped", "starting", ... */
 QVD_STRING_TABLE_DECLARE(wire_x_state, enum wire_x_state);
 
-/* Lets libcrypto and jansson read now what they would read from files at first use: to be called
- * before a sandbox is entered, by whoever uses this room there. 0 or -EIO.
- */
+/* Lets jansson have now what it would read from a file at first use: to be called before a sandbox
+ * is entered, by whoever uses this room there. 0 or -EIO. */
 must_check int wire_vma_warm_up(void);
 /* A new nonce and its NUL: 0 or -errno. */
 must_check int wire_vma_nonce(char ret_nonce[WIRE_VMA_NONCE_LEN + 1]);

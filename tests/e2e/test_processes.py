@@ -88,6 +88,14 @@ ROWS = [
     ('session', r'.*', (1, 20), range(1000000, 1065536), None, None, 2, None, '/', None),
 ]
 
+# The libraries of those that strangers' bytes reach, beside libc: what is not there has no faults.
+SANITIZERS = {'asan', 'ubsan', 'gcc_s', 'm'}     # of ./check --asan
+LIBRARIES = {
+    'l7r worker': {'event_core', 'ssl', 'crypto', 'jansson', 'seccomp'},
+    'rpc': {'event_core', 'nettle', 'jansson', 'seccomp'},
+    'vma listener': {'event_core', 'nettle', 'jansson', 'seccomp'},
+}
+
 
 def caps_of(text):
     return frozenset(name for i, name in enumerate(CAPS) if int(text, 16) >> i & 1)
@@ -101,6 +109,8 @@ class Process:
             self.status = dict(line.rstrip('\n').split(':\t', 1) for line in f if ':\t' in line)
         self.uid = int(self.status['Uid'].split()[0])
         self.root = os.readlink(f'/proc/{pid}/root').removeprefix(root) or '/'
+        with open(f'/proc/{pid}/maps', encoding='utf-8') as f:
+            self.libraries = set(re.findall(r'/lib([a-z_]+)[-0-9.]*\.so', f.read())) - {'c'}
         self.fds = {}
         for fd in os.listdir(f'/proc/{pid}/fd'):
             kind = kinds(os.readlink(f'/proc/{pid}/fd/{fd}'))
@@ -236,6 +246,12 @@ def test_rights(farm, processes, row):
         assert process.root == root, process
         uids = set(process.status['Uid'].split())
         assert len(uids) == 1, f'{process} may take back another user'
+
+
+@pytest.mark.parametrize('name', LIBRARIES)
+def test_libraries(farm, processes, name):
+    for process in grouped(farm, processes)[name]:
+        assert process.libraries - SANITIZERS == LIBRARIES[name], process
 
 
 def matches(fds, wanted):
