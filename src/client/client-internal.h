@@ -47,6 +47,7 @@ struct client_session {
     struct ev_io *listen_io;
     struct ev_child *child;
     struct ev_io *errors_io;
+    struct ev_timer *errors_timer; /* until its output is read again */
     int errors_fd;
     char line[300]; /* of nxproxy's output, not ended yet */
     size_t line_len;

@@ -19,6 +19,8 @@
 #define NX_EOF_MS 700   /* its connection's end ends it as a rule */
 #define NX_TERM_MS 2000 /* then TERM, then KILL */
 #define HALF_CLOSE_MS 3000
+#define ERRORS_MS 50  /* between two looks at nxproxy's output */
+#define LOOK_MAX 32   /* pieces that one takes */
 #define QUICK_MS 5000 /* a session that ends sooner by nxproxy has not been one */
 
 bool client_session_possible(struct qvdclient *c)
@@ -120,33 +122,59 @@ static void take_error_line(struct qvdclient *c, char *line)
         snprintf(s->last_error, sizeof s->last_error, "%.*s", (int)sizeof s->last_error - 1, line);
 }
 
-/* It writes in small pieces: lines are put together again, long ones cut. */
+static void close_errors(struct client_session *s)
+{
+    s->errors_io = ev_io_free(s->errors_io);
+    s->errors_timer = ev_timer_free(s->errors_timer);
+    s->errors_fd = fd_close(s->errors_fd);
+}
+
+/* Lines are put together again, long ones cut. */
+static void read_errors(struct qvdclient *c)
+{
+    struct client_session *s = &c->session;
+    char text[2048];
+    ssize_t n = 1;
+
+    for (int look = 0; look < LOOK_MAX && n > 0; look++) {
+        n = read(s->errors_fd, text, sizeof text);
+        for (ssize_t i = 0; i < n; i++) {
+            if (text[i] != '\n' && s->line_len + 1 < sizeof s->line) {
+                s->line[s->line_len++] = text[i];
+                continue;
+            }
+            s->line[s->line_len] = '\0';
+            s->line_len = 0;
+            take_error_line(c, s->line);
+        }
+    }
+    if (n == 0 || (n < 0 && errno != EAGAIN))
+        close_errors(s);
+}
+
+/* It writes a word a call, and its desktop waits for us too: what it says next is looked at later,
+ * all at once. */
 static void on_errors(void *arg, unsigned events)
 {
     struct qvdclient *c = arg;
     struct client_session *s = &c->session;
-    char text[2048];
-    ssize_t n = read(s->errors_fd, text, sizeof text);
 
-    for (ssize_t i = 0; i < n; i++) {
-        if (text[i] != '\n' && s->line_len + 1 < sizeof s->line) {
-            s->line[s->line_len++] = text[i];
-            continue;
-        }
-        s->line[s->line_len] = '\0';
-        s->line_len = 0;
-        take_error_line(c, s->line);
-    }
-    if (n == 0 || (n < 0 && errno != EAGAIN)) {
-        s->errors_io = ev_io_free(s->errors_io);
-        s->errors_fd = fd_close(s->errors_fd);
-    }
+    read_errors(c);
+    if (s->errors_io && ev_io_set(s->errors_io, 0) == 0)
+        ev_timer_arm(s->errors_timer, ERRORS_MS);
+}
+
+static void on_errors_timer(void *arg)
+{
+    struct qvdclient *c = arg;
+
+    if (ev_io_set(c->session.errors_io, EV_IO_IN) < 0)
+        ev_timer_arm(c->session.errors_timer, ERRORS_MS);
 }
 
 static void forget_nx(struct client_session *s)
 {
-    s->errors_io = ev_io_free(s->errors_io);
-    s->errors_fd = fd_close(s->errors_fd);
+    close_errors(s);
     s->line_len = 0;
     s->last_error[0] = '\0';
     s->started_ms = 0;
@@ -179,7 +207,7 @@ static void on_child(void *arg, int status)
     char text[32];
 
     if (s->errors_fd >= 0)
-        on_errors(c, EV_IO_IN);
+        read_errors(c);
     client_debug(c, "nxproxy ended: %s", ev_child_status_text(status, text, sizeof text));
     s->child = ev_child_free(s->child);
     s->child_status = status;
@@ -241,6 +269,8 @@ static must_check int spawn(struct qvdclient *c, const char *socket_path, struct
     int r = env && display ? fs_set_nonblock(fds[0]) : -ENOMEM;
     if (r >= 0)
         r = ev_io_new(c->loop, s->errors_fd, EV_IO_IN, on_errors, c, &s->errors_io);
+    if (r >= 0)
+        r = ev_timer_new(c->loop, on_errors_timer, c, &s->errors_timer);
     if (r < 0)
         qvd_error_errno(err, r, "nxproxy");
     else
