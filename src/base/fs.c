@@ -88,8 +88,12 @@ int fs_write_passing(const char *path, const void *data, size_t len, mode_t mode
 
 int fs_mkdirs(const char *path, mode_t mode)
 {
+    /* It is there nearly always. */
+    if (mkdir(path, mode) == 0 || errno == EEXIST)
+        return 0;
+    if (errno != ENOENT)
+        return -errno;
     _cleanup_(free_p) char *copy = strdup(path);
-
     if (!copy)
         return -ENOMEM;
     for (char *p = copy + 1; *p; p++) {

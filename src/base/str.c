@@ -166,12 +166,14 @@ int random_alnum(char *dst, size_t n)
     const unsigned fair = 256 - 256 % (sizeof letters - 1);
 
     for (size_t i = 0; i < n;) {
-        uint8_t byte;
-        int r = random_bytes(&byte, 1);
+        uint8_t bytes[32];
+        size_t some = n - i < sizeof bytes ? n - i : sizeof bytes;
+        int r = random_bytes(bytes, some);
         if (r < 0)
             return r;
-        if (byte < fair)
-            dst[i++] = letters[byte % (sizeof letters - 1)];
+        for (size_t j = 0; j < some; j++)
+            if (bytes[j] < fair)
+                dst[i++] = letters[bytes[j] % (sizeof letters - 1)];
     }
     dst[n] = '\0';
     return 0;

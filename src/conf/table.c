@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -186,7 +185,7 @@ static int value_duration(const struct conf_key *key, const char *text, int64_t 
         for (size_t i = 0; i < ARRAY_SIZE(units); i++)
             if (strcmp(rest, units[i].unit) == 0 && v * units[i].ms >= (double)key->min &&
                 v * units[i].ms <= (double)key->max) {
-                *ret = llround(v * units[i].ms);
+                *ret = (int64_t)(v * units[i].ms + 0.5);
                 return 0;
             }
     return qvd_error_set(err, -EINVAL,
