@@ -65,7 +65,12 @@ struct agent_stream {
 /* From the text of /proc/net/tcp; with AGENT_PORT_BUSY *ret_stream is the first stream. */
 enum agent_port agent_port_parse(const char *proc_net_tcp, unsigned port,
                                  struct agent_stream *ret_stream);
+/* The kernel goes through its table of all streams for this: milliseconds of CPU. */
 enum agent_port agent_port(unsigned port);
+/* Does somebody listen, and no dial waits to be accepted? Asks for that one socket, so it costs
+ * next to nothing. An accepted stream is seen only by agent_port(), until its listener is closed.
+ */
+bool agent_port_waits(unsigned port);
 /* Resets the stream at that port, as if its peer had gone: nxagent then suspends at once, while it
  * talks to a living peer for seconds after a HUP. 0: nothing is there any more; -errno: the kernel
  * cannot (CONFIG_INET_DIAG_DESTROY) or does not let us. */

@@ -204,7 +204,7 @@ static void drive_start(struct orders *o)
 
     if (state == NX_LISTENING || state == NX_RELISTENING) {
         /* Not free: a former dial is on its way through the agent, whose next line will tell. */
-        if (session_is_free(o->session))
+        if (session_invite(o->session))
             finish(o, WIRE_VMA_X_START, 200, "");
         return;
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* nxagent's port as the kernel sees it: who is there, and how to end a stream. */
 #include <arpa/inet.h>
+#include <limits.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -10,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/fs.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "vma/agent.h"
 
@@ -67,23 +69,34 @@ enum agent_port agent_port(unsigned port)
     return look(port, &stream);
 }
 
-/* sock_diag(7), SOCK_DESTROY. The kernel answers within the call. */
-static must_check int destroy(int fd, const struct agent_stream *stream)
+static int open_diag(void)
+{
+    return socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+}
+
+struct diag_answer {
+    struct nlmsghdr head;
+    union {
+        struct nlmsgerr error;
+        struct inet_diag_msg found;
+        char room[1024];
+    };
+};
+
+/* sock_diag(7) about one socket, which the kernel finds by its hash; it answers within the call.
+ * A stream with no remote end is the listening socket. The answer's bytes, or -errno. */
+static must_check int ask(int fd, uint16_t type, uint16_t flags, const struct agent_stream *stream,
+                          struct diag_answer *ret)
 {
     struct {
         struct nlmsghdr head;
         struct inet_diag_req_v2 body;
     } request = {
         .head = {.nlmsg_len = sizeof request,
-                 .nlmsg_type = SOCK_DESTROY,
-                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK                                       },
+                 .nlmsg_type = type,
+                 .nlmsg_flags = NLM_F_REQUEST | flags                                           },
         .body = {.sdiag_family = AF_INET,     .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0U},
     };
-    struct {
-        struct nlmsghdr head;
-        struct nlmsgerr body;
-        char more[256];
-    } answer;
 
     request.body.id.idiag_sport = htons(stream->local_port);
     request.body.id.idiag_dport = htons(stream->remote_port);
@@ -92,24 +105,65 @@ static must_check int destroy(int fd, const struct agent_stream *stream)
     request.body.id.idiag_cookie[0] = request.body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
     if (send(fd, &request, sizeof request, 0) < 0)
         return -errno;
-    ssize_t n = recv(fd, &answer, sizeof answer, 0);
+    ssize_t n = recv(fd, ret, sizeof *ret, 0);
     if (n < 0)
         return -errno;
-    if ((size_t)n < sizeof answer.head + sizeof answer.body ||
+    return (size_t)n < sizeof ret->head ? -EPROTO : (int)n;
+}
+
+static must_check int destroy(int fd, const struct agent_stream *stream)
+{
+    struct diag_answer answer;
+    int n = ask(fd, SOCK_DESTROY, NLM_F_ACK, stream, &answer);
+
+    if (n < 0)
+        return n;
+    if ((size_t)n < sizeof answer.head + sizeof answer.error ||
         answer.head.nlmsg_type != NLMSG_ERROR)
         return -EPROTO;
-    return answer.body.error;
+    return answer.error.error;
+}
+
+/* Streams in the queue of the socket that listens there; -ENOENT: none listens; -errno. */
+static must_check int queue_length(unsigned port)
+{
+    enum { LISTEN = 10 };
+    const struct agent_stream socket = {.local_port = port};
+    struct diag_answer answer;
+    _cleanup_(close_p) int fd = open_diag();
+    int n = fd < 0 ? -errno : ask(fd, SOCK_DIAG_BY_FAMILY, 0, &socket, &answer);
+
+    if (n < 0)
+        return n;
+    if ((size_t)n >= sizeof answer.head + sizeof answer.error &&
+        answer.head.nlmsg_type == NLMSG_ERROR)
+        return answer.error.error < 0 ? answer.error.error : -EPROTO;
+    if ((size_t)n < sizeof answer.head + sizeof answer.found ||
+        answer.head.nlmsg_type != SOCK_DIAG_BY_FAMILY || answer.found.idiag_state != LISTEN)
+        return -EPROTO;
+    return answer.found.idiag_rqueue < INT_MAX ? (int)answer.found.idiag_rqueue : INT_MAX;
+}
+
+bool agent_port_waits(unsigned port)
+{
+    int queued = queue_length(port);
+
+    if (queued < 0 && queued != -ENOENT) {
+        log_debug("the kernel tells of no single socket (%s)", strerror(-queued));
+        return agent_port(port) == AGENT_PORT_FREE;
+    }
+    return queued == 0;
 }
 
 int agent_cut(unsigned port)
 {
-    _cleanup_(close_p) int fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    _cleanup_(close_p) int fd = -EBADF;
     struct agent_stream stream;
 
-    if (fd < 0)
-        return -errno;
     for (int i = 0; i < STREAMS_MAX && look(port, &stream) == AGENT_PORT_BUSY; i++) {
-        int r = destroy(fd, &stream);
+        if (fd < 0)
+            fd = open_diag();
+        int r = fd < 0 ? -errno : destroy(fd, &stream);
         if (r < 0 && r != -ENOENT)
             return r;
     }

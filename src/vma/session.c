@@ -11,6 +11,7 @@
 #include "config.h"
 #include "vma/agent.h"
 #include "vma/hook.h"
+#include "vma/line-log.h"
 #include "vma/options.h"
 #include "vma/prepare.h"
 #include "vma/session-file.h"
@@ -46,7 +47,9 @@ struct session {
     struct ev_timer *adopted; /* armed for a moment after an adoption */
     bool hup_out;             /* a HUP was sent and nothing has shown that it was taken */
     bool stream_lost;         /* the agent has noticed by itself that its stream is over */
+    bool invited;             /* somebody was told that this listening agent may be dialled */
     char complaint[200];      /* the last error line of the agent */
+    struct line_log log;      /* all lines of the agents */
     struct ev_deferred bury;  /* frees the agent outside of its callbacks */
     struct state_hook {
         struct session *session;
@@ -65,10 +68,19 @@ void session_set_params(struct session *s, struct wire_params *params)
     s->params = params;
 }
 
-bool session_is_free(const struct session *s)
+static bool is_listening(enum nx_state state)
 {
-    return (s->state == NX_LISTENING || s->state == NX_RELISTENING) &&
-           agent_port(s->display + 4000) == AGENT_PORT_FREE;
+    return state == NX_LISTENING || state == NX_RELISTENING;
+}
+
+bool session_invite(struct session *s)
+{
+    unsigned port = s->display + 4000;
+    bool free = is_listening(s->state) &&
+                (s->invited ? agent_port(port) == AGENT_PORT_FREE : agent_port_waits(port));
+
+    s->invited |= free;
+    return free;
 }
 
 static uint64_t limit_ms(const struct session *s, enum nx_state state)
@@ -189,6 +201,8 @@ static void set_state(struct session *s, enum nx_state state, enum nx_event even
         ev_timer_arm(s->limit, ms);
     else
         ev_timer_disarm(s->limit);
+    if (is_listening(state))
+        s->invited = false;
     if (state == NX_STOPPED) {
         s->hup_out = s->stream_lost = false;
         ev_defer(s->loop, &s->bury);
@@ -285,18 +299,12 @@ static must_check int write_options(struct session *s, bool resumed, struct qvd_
 }
 
 /* The agent's log, for those who look for its faults; begun anew when it is too long. */
-static void keep_line(const struct session *s, const char *line)
+static void keep_line(struct session *s, const char *line)
 {
     _cleanup_(free_p) char *path = str_printf("%s/" LOG_NAME, conf_str(s->conf, "path.log"));
-    _cleanup_(free_p) char *old = path ? str_printf("%s.1", path) : NULL;
-    FILE *f = old ? fopen(path, "ae") : NULL;
 
-    if (!f)
-        return;
-    if (fseek(f, 0, SEEK_END) == 0 && ftell(f) > LOG_MAX && rename(path, old) < 0)
-        log_debug("cannot rename %s", path);
-    fprintf(f, "%s\n", line);
-    fclose(f);
+    if (path)
+        line_log_put(&s->log, path, LOG_MAX, line);
 }
 
 static void on_line(void *owner, const char *line)
@@ -419,11 +427,8 @@ static void wake(struct session *s)
 /* A stream that has ended suspends the agent without us; a HUP then would wake it up. */
 static void cut(struct session *s)
 {
-    unsigned port = s->display + 4000;
+    int r = s->stream_lost ? 0 : agent_cut(s->display + 4000);
 
-    if (s->stream_lost || agent_port(port) != AGENT_PORT_BUSY)
-        return;
-    int r = agent_cut(port);
     if (r < 0) {
         log_debug("the stream cannot be reset (%s): HUP", strerror(-r));
         hup(s);
@@ -552,6 +557,7 @@ static must_check int adopt(struct session *s, struct session_saved *saved)
     s->hup_out = saved->hup_out;
     s->stream_lost = saved->stream_lost;
     s->depth = saved->depth;
+    s->invited = true; /* for all we know */
     s->state = state_to_adopt(saved->state);
     uint64_t ms = limit_ms(s, s->state);
     if (ms)
@@ -588,7 +594,8 @@ int session_new(struct ev_loop *loop, const struct conf *conf, const struct sess
 
     if (!s)
         return -ENOMEM;
-    *s = (struct session){.loop = loop, .conf = conf, .ops = ops, .owner = owner};
+    *s = (struct session){
+        .loop = loop, .conf = conf, .ops = ops, .owner = owner, .log = LINE_LOG_CLOSED};
     s->display = conf_int(conf, "vma.display");
     if (fs_mkdirs(conf_str(conf, "path.log"), 0755) < 0)
         log_warning("cannot make %s: the agent's log is not kept", conf_str(conf, "path.log"));
@@ -617,6 +624,7 @@ static void forget(struct session *s)
     ev_timer_free(s->nudge);
     ev_timer_free(s->adopted);
     wire_params_free(s->params);
+    line_log_close(&s->log);
     free(s);
 }
 

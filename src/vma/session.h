@@ -35,5 +35,6 @@ enum nx_state session_state(const struct session *s);
 void session_set_params(struct session *s, struct wire_params *params);
 /* An order goes through the table; an event that means nothing now is passed over. */
 void session_event(struct session *s, enum nx_event event);
-/* nxagent listens and nobody's stream is there or on its way. */
-bool session_is_free(const struct session *s);
+/* nxagent listens and nobody's stream is there or on its way: true invites the asker to dial. Only
+ * after that can a former asker's stream be there, which takes a longer look. */
+bool session_invite(struct session *s);

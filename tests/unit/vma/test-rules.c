@@ -8,9 +8,11 @@
 
 #include <cmocka.h>
 
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/str.h"
@@ -464,6 +466,59 @@ static void test_port(void **state)
                 stream.remote == 0x010F030A && stream.remote_port == 50000);
 }
 
+/* As nxagent does: one stream, any address. Port of *ret_fd. */
+static unsigned listen_anywhere(int *ret_fd)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t size = sizeof at;
+
+    *ret_fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(*ret_fd >= 0);
+    assert_int_equal(bind(*ret_fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(*ret_fd, (struct sockaddr *)&at, &size), 0);
+    return ntohs(at.sin_port);
+}
+
+static int dial(unsigned port)
+{
+    const struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&at, sizeof at), 0);
+    return fd;
+}
+
+/* The kernel's word on a socket of our own, from its listening to its stream's end. */
+static void test_who_waits_at_a_port(void **state)
+{
+    int listener;
+    unsigned port = listen_anywhere(&listener);
+
+    assert_false(agent_port_waits(port));
+    assert_int_equal(listen(listener, 1), 0);
+    assert_true(agent_port_waits(port));
+    assert_int_equal(agent_port(port), AGENT_PORT_FREE);
+
+    int dialled = dial(port);
+    assert_false(agent_port_waits(port));
+    assert_int_equal(agent_port(port), AGENT_PORT_BUSY);
+    close(dialled); /* given up before it was accepted: nxagent will still take it */
+    assert_false(agent_port_waits(port));
+    close(accept(listener, NULL, NULL));
+    assert_true(agent_port_waits(port));
+
+    dialled = dial(port);
+    int stream = accept(listener, NULL, NULL);
+    assert_true(stream >= 0);
+    assert_int_equal(agent_port(port), AGENT_PORT_BUSY);
+    close(listener);
+    assert_false(agent_port_waits(port));
+    close(stream);
+    close(dialled);
+}
+
 static void test_environ_lines(void **state)
 {
     static const struct {
@@ -564,7 +619,7 @@ int main(void)
         cmocka_unit_test(test_serials),       cmocka_unit_test(test_run_as_spec),
         cmocka_unit_test(test_links),         cmocka_unit_test(test_names_and_homes),
         cmocka_unit_test(test_session_file),  cmocka_unit_test(test_who_is_told_to_hooks),
-        cmocka_unit_test(test_zones),
+        cmocka_unit_test(test_zones),         cmocka_unit_test(test_who_waits_at_a_port),
     };
 
     return cmocka_run_group_tests_name("rules", tests, NULL, NULL);
