@@ -43,7 +43,7 @@ struct account_facts {
     const char *group;          /* a plugin's primary group, by name; NULL: none */
     int64_t group_gid;          /* of the image's group of that name; 0 or less: it has none */
     const char *uid_taken_by;   /* another account with the uid that account_uid() gives; NULL */
-    uid_t next_free;            /* the first free uid from ACCOUNT_UID_MIN up */
+    uid_t next_free;            /* with uid_taken_by: the first free one from ACCOUNT_UID_MIN */
 };
 
 enum account_do {

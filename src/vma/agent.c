@@ -175,7 +175,7 @@ struct command {
 static must_check int begin_command(const struct agent *a, struct command *c, size_t *ret_n)
 {
     c->argv[0] = "/proc/self/exe";
-    c->argv[1] = "--run-session";
+    c->argv[1] = "--run-as";
     c->argv[2] = c->spec;
     *ret_n = 3;
     return user_spec(&a->user, conf_str(a->conf, "vma.user.umask"), c->spec);

@@ -295,8 +295,10 @@ int main(int argc, char **argv)
     struct qvd_error err;
     int status;
 
-    if (argc > 2 && (strcmp(argv[1], "--run-as") == 0 || strcmp(argv[1], "--run-session") == 0))
-        return user_run_as(argv[2], argv + 3, argv[1][6] == 's');
+    if (argc > 3 && strcmp(argv[1], "--run-as") == 0)
+        return user_run_as(argv[2], argv + 3);
+    if (argc == 5 && strcmp(argv[1], "--fill-home") == 0)
+        return user_fill_home(argv[2], argv[3], argv[4]);
     m.conf = conf_main(&program, argc, argv, &status);
     if (!m.conf)
         return status;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* The last steps of root before a program of the session: qvd-vma --run-as, --run-session. */
+/* The last steps of root before a program of the session, or before a home is filled: qvd-vma
+ * --run-as, --fill-home. */
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "vma/skel.h"
 #include "vma/user.h"
 
 int user_spec(const struct user *u, const char *umask_text, char *dst)
@@ -77,27 +79,52 @@ int user_from_spec(const char *spec, struct user *u)
     return parse(spec, u, &mask);
 }
 
-int user_run_as(const char *spec, char **command, bool stays)
+/* 0, or the exit status of a process that must not go on. */
+static int become(const char *spec)
 {
     struct user u = {0};
     mode_t mask = 022;
 
-    if (!command[0] || parse(spec, &u, &mask) < 0) {
-        fprintf(stderr, "qvd-vma: --run-as UID:GID:GROUPS:UMASK COMMAND..., no account of the "
-                        "system\n");
+    if (parse(spec, &u, &mask) < 0) {
+        fprintf(stderr,
+                "qvd-vma: '%s' is not UID:GID:GROUPS:UMASK of an account that is not the "
+                "system's\n",
+                spec);
         return 2;
     }
-    pid_t parent = getppid();
     if (setgroups(u.n_groups, u.groups) < 0 || setresgid(u.gid, u.gid, u.gid) < 0 ||
         setresuid(u.uid, u.uid, u.uid) < 0) {
         fprintf(stderr, "qvd-vma: cannot become uid %u: %s\n", (unsigned)u.uid, strerror(errno));
         return 126;
     }
     umask(mask);
-    /* After the change of uid, which clears it. */
-    if (!stays && (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 || getppid() != parent))
-        return 126;
+    return 0;
+}
+
+int user_run_as(const char *spec, char **command)
+{
+    int status = become(spec);
+
+    if (status != 0)
+        return status;
     execvp(command[0], command);
     fprintf(stderr, "qvd-vma: cannot run %s: %s\n", command[0], strerror(errno));
     return errno == ENOENT ? 127 : 126;
+}
+
+int user_fill_home(const char *spec, const char *from, const char *to)
+{
+    struct qvd_error err;
+    pid_t parent = getppid();
+    int status = become(spec);
+
+    if (status != 0)
+        return status;
+    /* After the change of uid, which clears it. */
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 || getppid() != parent)
+        return 126;
+    if (skel_copy(from, to, &err) == 0)
+        return 0;
+    fprintf(stderr, "%s\n", err.text);
+    return 1;
 }

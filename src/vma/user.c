@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
-/* The steps from a login to a usable account: mount_home hook, facts, plan, groupadd, useradd (or
+/* The steps from a login to a usable account: mount_home hook, facts, plan, group and account (or
  * the add_user hook), home, after_add_user hook. Each step is a command of its own, none waits in
  * the loop. What is made and then fails is taken away again. */
 #include "vma/user.h"
@@ -18,6 +18,7 @@
 #include "vma/hook.h"
 
 #define COMMAND_MS 60000
+#define SKEL "/etc/skel"
 /* Which accounts are of our making: kept beside /etc/passwd's life, in the overlay. */
 #define OURS_DIR QVD_STATEDIR "/accounts"
 
@@ -223,8 +224,7 @@ static void home_filled(struct user_job *j)
 static void fill_home(struct user_job *j)
 {
     char spec[USER_SPEC_MAX];
-    const char *argv[] = {"/proc/self/exe", "--run-as",    spec, "/bin/cp", "-rT",
-                          "/etc/skel",      j->fresh_home, NULL};
+    const char *argv[] = {"/proc/self/exe", "--fill-home", spec, SKEL, j->fresh_home, NULL};
 
     if (mkdir(j->fresh_home, 0755) < 0 || chown(j->fresh_home, j->user.uid, j->user.gid) < 0) {
         struct qvd_error err;
@@ -234,7 +234,7 @@ static void fill_home(struct user_job *j)
     }
     if (user_spec(&j->user, "0022", spec) < 0)
         fail(j, -ENOBUFS, "too many groups");
-    else if (access("/etc/skel", F_OK) < 0)
+    else if (access(SKEL, F_OK) < 0)
         home_filled(j);
     else
         run(j, "filling the home", argv, home_filled);
@@ -311,14 +311,25 @@ static void account_added(struct user_job *j)
     account_made(j);
 }
 
-static void add_user(struct user_job *j)
+/* useradd can make the account's own group along with it. Programs that the image has set are asked
+ * one after the other: who set groupadd wants to hear of each group. */
+static bool takes_group_along(const struct user_job *j)
 {
-    char uid[16], gid[16];
-    const char *argv[16];
+    return strcmp(j->group, j->user.name) == 0 && j->user.uid == j->user.gid &&
+           !conf_is_set(j->conf, "command.useradd") && !conf_is_set(j->conf, "command.groupadd");
+}
+
+/* with_group: the range makes sure that the group gets that gid, or useradd fails. */
+static void add_user(struct user_job *j, bool with_group)
+{
+    char uid[16], gid[16], least[32], most[32];
+    const char *argv[20];
     size_t n = 0;
 
     snprintf(uid, sizeof uid, "%u", (unsigned)j->user.uid);
     snprintf(gid, sizeof gid, "%u", (unsigned)j->user.gid);
+    snprintf(least, sizeof least, "GID_MIN=%s", gid);
+    snprintf(most, sizeof most, "GID_MAX=%s", gid);
     argv[n++] = conf_str(j->conf, "command.useradd");
     argv[n++] = "-M";
     argv[n++] = "-d";
@@ -327,8 +338,16 @@ static void add_user(struct user_job *j)
     argv[n++] = conf_str(j->conf, "vma.user.shell");
     argv[n++] = "-u";
     argv[n++] = uid;
-    argv[n++] = "-g";
-    argv[n++] = gid;
+    if (with_group) {
+        argv[n++] = "-U";
+        argv[n++] = "-K";
+        argv[n++] = least;
+        argv[n++] = "-K";
+        argv[n++] = most;
+    } else {
+        argv[n++] = "-g";
+        argv[n++] = gid;
+    }
     if (j->groups[0]) {
         argv[n++] = "-G";
         argv[n++] = j->groups;
@@ -341,7 +360,7 @@ static void add_user(struct user_job *j)
 static void group_made(struct user_job *j)
 {
     j->made_group = true;
-    add_user(j);
+    add_user(j, false);
 }
 
 static void add_group(struct user_job *j)
@@ -351,7 +370,7 @@ static void add_group(struct user_job *j)
     const char *argv[] = {conf_str(j->conf, "command.groupadd"), "-g", gid, j->group, NULL};
 
     if (getgrgid(j->user.gid)) {
-        add_user(j);
+        add_user(j, false);
         return;
     }
     snprintf(gid, sizeof gid, "%u", (unsigned)j->user.gid);
@@ -359,7 +378,12 @@ static void add_group(struct user_job *j)
         (void)!snprintf(j->group, sizeof j->group, "%s", j->user.name);
     if (getgrnam(j->group))
         snprintf(j->group, sizeof j->group, "g%u", (unsigned)j->user.gid);
-    run(j, "making the group", argv, group_made);
+    if (takes_group_along(j)) {
+        j->made_group = true; /* before useradd fails, it may be */
+        add_user(j, true);
+    } else {
+        run(j, "making the group", argv, group_made);
+    }
 }
 
 static void make_account(struct user_job *j)
@@ -495,7 +519,7 @@ static void home_ready(struct user_job *j)
         snprintf(taken, sizeof taken, "%s", pw->pw_name);
         f.uid_taken_by = taken;
     }
-    f.next_free = next_free_uid();
+    f.next_free = f.uid_taken_by ? next_free_uid() : 0;
     if (account_decide(&f, &j->plan, &err) < 0) {
         give_up(j, &err);
         return;

@@ -44,7 +44,10 @@ struct user_job *user_cancel(struct user_job *j);
 must_check int user_spec(const struct user *u, const char *umask_text, char *dst);
 /* The same back: ids and groups of *u. 0 or -EINVAL, also for an account of the system. */
 must_check int user_from_spec(const char *spec, struct user *u);
-/* qvd-vma --run-as SPEC COMMAND...: becomes that user and executes it. stays: it lives on without
- * the monitor (--run-session), which adopts it when it is back. Returns only on failure, the exit
- * status, told on stderr. */
-int user_run_as(const char *spec, char **command, bool stays);
+/* qvd-vma --run-as SPEC COMMAND...: becomes that user and executes it. It lives on without the
+ * monitor, which adopts it when it is back. Returns only on failure, the exit status, told on
+ * stderr. */
+int user_run_as(const char *spec, char **command);
+/* qvd-vma --fill-home SPEC FROM TO: copies as that user what lies in FROM into the folder TO, and
+ * ends with the monitor. The exit status; a failure is told on stderr. */
+int user_fill_home(const char *spec, const char *from, const char *to);

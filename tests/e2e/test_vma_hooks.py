@@ -273,13 +273,28 @@ def test_a_plugins_home_is_used_and_bad_ones_are_refused(box):
 
 
 def test_an_account_that_cannot_be_made_leaves_nothing(box):
-    box.sh('mv /usr/sbin/useradd /usr/sbin/useradd.real; printf "#!/bin/sh\\necho no room >&2; exit 9\\n"'
-           ' >/usr/sbin/useradd; chmod 755 /usr/sbin/useradd')
+    # It fails half-way: the group is there, the account is not.
+    box.sh('mv /usr/sbin/useradd /usr/sbin/useradd.real; printf "#!/bin/sh\\ngroupadd -g 1000 ann; '
+           'echo no room >&2; exit 9\\n" >/usr/sbin/useradd; chmod 755 /usr/sbin/useradd')
     status, body = start(box)
     box.sh('mv /usr/sbin/useradd.real /usr/sbin/useradd')
     assert (status, body['error']) == (503, 'making the account for user ann failed (exit 9): no room')
     assert box.sh('getent passwd ann; getent group ann; ls /home; true') == ''
     box.x_start()
+    assert box.sh('getent passwd ann; getent group ann').split() == [
+        'ann:x:1000:1000::/home/ann:/bin/bash', 'ann:x:1000:']
+
+
+def test_an_image_with_a_groupadd_of_its_own_hears_of_each_group(farm):
+    box = VmBox(farm, conf={'command.groupadd': HOOK})
+    box.write(HOOK, '#!/bin/sh\necho "$*" >/root/heard\nexec /usr/sbin/groupadd "$@"\n', 0o755)
+    box.start()
+    try:
+        box.x_start()
+        assert box.sh('cat /root/heard; id -gn ann; id -g ann').splitlines() == [
+            '-g 1000 ann', 'ann', '1000']
+    finally:
+        box.close()
 
 
 @pytest.mark.parametrize('uid,status,text', [('1777', 200, None), ('0', 403, 'desktop\'s system'),

@@ -607,7 +607,7 @@ static void test_run_as_spec(void **state)
     assert_int_equal(user_spec(&u, "0027", spec), 0);
     assert_string_equal(spec, "1000:1001:5,6:0027");
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-        assert_int_equal(user_run_as(bad[i], command, false), 2);
+        assert_int_equal(user_run_as(bad[i], command), 2);
 }
 
 int main(void)
