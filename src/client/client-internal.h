@@ -8,7 +8,7 @@
  *   session.c   nxproxy and the relay              again.c     after a cut
  *   nxdir.c     nxproxy's private folder           loop.c      the loop's public cover
  *   display.c   the X display                      xauth.c     its name and cookie
- *   keyboard.c  its keyboard */
+ *   keyboard.c  its keyboard                       fit.c       the size of the desktop's window */
 
 #include <netdb.h>
 

@@ -10,6 +10,7 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "client/client-internal.h"
+#include "client/fit.h"
 #include "client/keyboard.h"
 #include "client/xauth.h"
 #include "ev/resolve.h"
@@ -44,6 +45,10 @@ struct client_display {
     struct keyboard_query query;
     char keyboard[KEYBOARD_MAX]; /* "": unknown */
     uint8_t cookie[X_COOKIE_LEN];
+
+    unsigned width, height; /* wanted of the desktop's window; 0: any */
+    struct fit fit;
+    struct stream *watch; /* until it has that size */
 
     int door_fd;
     struct ev_io *door_io;
@@ -210,6 +215,66 @@ static must_check int open_door(struct client_display *d)
     return -EADDRINUSE;
 }
 
+/* --- the desktop's window ----------------------------------------------------------------------
+ */
+
+static void end_watch(void *owner)
+{
+    struct client_display *d = owner;
+
+    d->watch = stream_free(d->watch);
+    buf_done(&d->answer);
+}
+
+static void on_watch_closed(void *owner, const struct qvd_error *why)
+{
+    end_watch(owner);
+}
+
+static void on_watch(void *owner, const uint8_t *data, size_t len)
+{
+    struct client_display *d = owner;
+    _cleanup_(buf_done_p) struct buf out = {0};
+    int r = buf_append(&d->answer, data, len);
+
+    if (r >= 0)
+        do
+            r = fit_step(&d->fit, &d->answer, &out);
+        while (r == 1);
+    if (r >= 0 && out.len > 0 && stream_write(d->watch, out.data, out.len) < 0)
+        r = -EPIPE;
+    if (r == 2) {
+        d->watch = stream_free_flushed(d->watch, ANSWER_MS);
+        buf_done(&d->answer);
+    } else if (r < 0) {
+        end_watch(d);
+    }
+}
+
+static const struct stream_handlers watch_handlers = {
+    .data = on_watch, .eof = end_watch, .closed = on_watch_closed};
+
+/* The connection that has asked stays, to see the window. Without that it has another size: no
+ * reason to do without it. */
+static void watch_window(struct client_display *d)
+{
+    _cleanup_(buf_done_p) struct buf out = {0};
+
+    d->fit = (struct fit){.root = d->query.root,
+                          .width = d->width < d->query.width ? d->width : d->query.width,
+                          .height = d->height < d->query.height ? d->height : d->query.height};
+    d->watch = TAKE_PTR(d->probe);
+    stream_set_handlers(d->watch, &watch_handlers, d);
+    if (fit_begin(&d->fit, &out) < 0 || stream_write(d->watch, out.data, out.len) < 0)
+        end_watch(d);
+}
+
+void client_display_fit(struct client_display *d, unsigned width, unsigned height)
+{
+    d->width = width;
+    d->height = height;
+}
+
 /* --- may we come in? ----------------------------------------------------------------------------
  */
 
@@ -219,9 +284,11 @@ static void tell(struct client_display *d, const char *name, const char *why)
 {
     client_display_fn *done = TAKE_PTR(d->done);
 
+    buf_done(&d->answer);
+    if (name && d->width && d->query.root)
+        watch_window(d);
     d->probe = stream_free(d->probe);
     d->timer = ev_timer_free(d->timer);
-    buf_done(&d->answer);
     if (done)
         done(d->arg, name, why);
 }
@@ -454,6 +521,7 @@ struct client_display *client_display_free(struct client_display *d)
         if (d->addresses)
             freeaddrinfo(d->addresses);
         d->probe = stream_free(d->probe);
+        d->watch = stream_free(d->watch);
         d->timer = ev_timer_free(d->timer);
         d->door_io = ev_io_free(d->door_io);
         fd_close(d->door_fd);

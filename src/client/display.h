@@ -18,6 +18,9 @@ typedef void client_display_fn(void *arg, const char *name, const char *why);
 /* 0, and done later, once; -EINVAL: no such name; -ENOMEM. */
 must_check int client_display_open(struct ev_loop *loop, const char *name, client_display_fn *done,
                                    void *arg, struct client_display **ret_display);
+/* The next window that an nxagent opens there gets that size, or the screen's where that is
+ * smaller. Between open and done. */
+void client_display_fit(struct client_display *d, unsigned width, unsigned height);
 /* "model/layout" of its keyboard; "" when it does not tell. After done. */
 const char *client_display_keyboard(const struct client_display *d);
 /* Bits a pixel of its root window; 0 when it does not tell. After done. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "client/x-bytes.h"
 
 #define EXTENSION "XINERAMA"
 #define PROPERTY "_XKB_RULES_NAMES"
@@ -14,28 +15,6 @@ enum { OP_INTERN_ATOM = 16, OP_GET_PROPERTY = 20, OP_QUERY_EXTENSION = 98 };
 /* panoramiXproto.h */
 enum { XINERAMA_QUERY_SCREENS = 5 };
 
-static uint32_t get_u16(const uint8_t *p)
-{
-    return p[0] | p[1] << 8;
-}
-
-static uint32_t get_u32(const uint8_t *p)
-{
-    return get_u16(p) | get_u16(p + 2) << 16;
-}
-
-static void put_u16(uint8_t *p, uint32_t value)
-{
-    p[0] = value & 0xff;
-    p[1] = value >> 8 & 0xff;
-}
-
-static void put_u32(uint8_t *p, uint32_t value)
-{
-    put_u16(p, value & 0xffff);
-    put_u16(p + 2, value >> 16);
-}
-
 /* The whole length of the message in front; 0: it is not all there. */
 static size_t whole(const struct keyboard_query *q, const struct buf *in)
 {
@@ -45,7 +24,7 @@ static size_t whole(const struct keyboard_query *q, const struct buf *in)
     if (in->len < head)
         return 0;
     size_t all =
-        setup ? 8 + 4 * (size_t)get_u16(in->data + 6) : 32 + 4 * (size_t)get_u32(in->data + 4);
+        setup ? 8 + 4 * (size_t)x_get_u16(in->data + 6) : 32 + 4 * (size_t)x_get_u32(in->data + 4);
     return in->len < all ? 0 : all;
 }
 
@@ -55,8 +34,8 @@ static must_check int ask_name(uint8_t opcode, const char *name, struct buf *out
     uint8_t request[32] = {opcode, opcode == OP_INTERN_ATOM};
     size_t len = strlen(name), words = 2 + (len + 3) / 4;
 
-    put_u16(request + 2, words);
-    put_u16(request + 4, len);
+    x_put_u16(request + 2, words);
+    x_put_u16(request + 4, len);
     memcpy(request + 8, name, len);
     return buf_append(out, request, words * 4);
 }
@@ -73,10 +52,12 @@ static must_check int after_setup(struct keyboard_query *q, const uint8_t *m, si
     if (len < 40)
         return -EBADMSG;
     /* Behind the fixed part: the vendor's name, padded, formats of eight bytes, then screens. */
-    size_t at = 40 + ((get_u16(m + 24) + 3) & ~3U) + 8 * (size_t)m[29];
+    size_t at = 40 + ((x_get_u16(m + 24) + 3) & ~3U) + 8 * (size_t)m[29];
     if (m[28] == 0 || at + 40 > len)
         return -EBADMSG;
-    q->root = get_u32(m + at);
+    q->root = x_get_u32(m + at);
+    q->width = x_get_u16(m + at + 20);
+    q->height = x_get_u16(m + at + 22);
     q->depth = m[at + 38];
     q->step = KEYBOARD_EXTENSION;
     return ask_name(OP_QUERY_EXTENSION, EXTENSION, out);
@@ -95,23 +76,23 @@ static must_check int after_extension(struct keyboard_query *q, const uint8_t *m
 
 static must_check int after_monitors(struct keyboard_query *q, const uint8_t *m, struct buf *out)
 {
-    if (m[0] == 1 && get_u32(m + 8) > 1)
-        q->monitors = get_u32(m + 8);
+    if (m[0] == 1 && x_get_u32(m + 8) > 1)
+        q->monitors = x_get_u32(m + 8);
     return ask_atom(q, out);
 }
 
 static must_check int after_atom(struct keyboard_query *q, const uint8_t *m, struct buf *out)
 {
     uint8_t request[24] = {OP_GET_PROPERTY};
-    uint32_t atom = get_u32(m + 8);
+    uint32_t atom = x_get_u32(m + 8);
 
     if (m[0] != 1 || !atom)
         return -ENOENT;
     q->step = KEYBOARD_PROPERTY;
-    put_u16(request + 2, 6);
-    put_u32(request + 4, q->root);
-    put_u32(request + 8, atom);
-    put_u32(request + 20, PROPERTY_WORDS);
+    x_put_u16(request + 2, 6);
+    x_put_u32(request + 4, q->root);
+    x_put_u32(request + 8, atom);
+    x_put_u32(request + 20, PROPERTY_WORDS);
     return buf_append(out, request, sizeof request);
 }
 
@@ -125,7 +106,7 @@ static bool word_ok(const char *s)
 static must_check int after_property(const uint8_t *m, size_t len, char result[KEYBOARD_MAX])
 {
     char names[4 * PROPERTY_WORDS + 3] = "";
-    size_t n = get_u32(m + 16);
+    size_t n = x_get_u32(m + 16);
 
     if (m[0] != 1 || m[1] != 8 || n > len - 32 || n > 4 * PROPERTY_WORDS)
         return -ENOENT;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 #pragma once
 
-/* What an X server was set up for: its depth, from its first answer, how many monitors it has, by
- * its extension XINERAMA, and its keyboard, the property _XKB_RULES_NAMES of its root window; asked
- * for with bare bytes of the X protocol (little-endian, as we opened the connection). */
+/* What an X server was set up for: its size and depth, from its first answer, how many monitors it
+ * has, by its extension XINERAMA, and its keyboard, the property _XKB_RULES_NAMES of its root
+ * window; asked for with bare bytes of the X protocol (little-endian, as we opened the connection).
+ */
 
 #include <stddef.h>
 #include <stdint.h>
@@ -21,8 +22,8 @@ struct keyboard_query {
         KEYBOARD_PROPERTY
     } step;
     uint32_t root;
-    unsigned depth;    /* of the root window; 0: not known yet */
-    unsigned monitors; /* 1 without XINERAMA; 0: not known yet */
+    unsigned width, height, depth; /* of the root window; 0: not known yet */
+    unsigned monitors;             /* 1 without XINERAMA; 0: not known yet */
 };
 
 /* Looks at what the server has sent so far (consumed from in when it is a whole message) and

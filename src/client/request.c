@@ -173,6 +173,16 @@ static void on_display(void *arg, const char *name, const char *why)
     }
 }
 
+/* A size that was asked for counts for a desktop that is come back to as well. */
+static void fit_window(struct qvdclient *c)
+{
+    unsigned width, height;
+
+    if (c->options[QVDCLIENT_GEOMETRY] && !client_flag(c, QVDCLIENT_FULLSCREEN) &&
+        sscanf(c->options[QVDCLIENT_GEOMETRY], "%5ux%5u", &width, &height) == 2)
+        client_display_fit(c->display, width, height);
+}
+
 /* Before the server is asked: a desktop that nobody can see must not be started. */
 static void want(struct qvdclient *c, const struct wire_vm *vm)
 {
@@ -195,7 +205,9 @@ static void want(struct qvdclient *c, const struct wire_vm *vm)
     } else {
         c->display = client_display_free(c->display);
         int r = client_display_open(c->loop, display, on_display, c, &c->display);
-        if (r < 0)
+        if (r >= 0)
+            fit_window(c);
+        else
             client_end(c, QVDCLIENT_FAILED, "the X display %s cannot be used: %s", display,
                        r == -EINVAL ? "no such name of a display" : strerror(-r));
     }

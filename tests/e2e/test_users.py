@@ -295,6 +295,32 @@ def test_full_screen_and_then_another_display(farm, xservers):
     wait_disconnected(farm, 'bob')
 
 
+def test_a_desktop_comes_back_in_the_size_that_is_asked_for(farm, xserver):
+    seed = secrets.token_hex(8)
+    with window_manager(xserver), farm.client('bob', xserver.display, *LOSSLESS, '-g', '800x600'):
+        wait_desktop(xserver)
+        put_tools(farm, 'bob')
+        begin(farm, 'bob', f'python3 painter.py {seed}')
+        wait_picture(xserver, seed)
+        pid = session_pid(farm, 'bob', 'painter.py')
+    wait_disconnected(farm, 'bob')
+    for size in ('1000x700', '900x640'):
+        with window_manager(xserver), farm.client('bob', xserver.display, *LOSSLESS, '-g', size):
+            wait_until(lambda s=size: hand(farm, 'bob', 'screen').startswith(f'{s}x'), 20,
+                       f'the desktop in {size}', interval=0.2)
+            hand(farm, 'bob', 'raise', 'painter')
+            wait_picture(xserver, seed)
+            assert session_pid(farm, 'bob', 'painter.py') == pid
+            shot(xserver, f'back-{size}')
+        wait_disconnected(farm, 'bob')
+    # Nothing asked for: as it was.
+    with window_manager(xserver), farm.client('bob', xserver.display, *LOSSLESS):
+        wait_picture(xserver, seed)
+        assert hand(farm, 'bob', 'screen').startswith('900x640x')
+        end(farm, 'bob', 'painter.py')
+    wait_disconnected(farm, 'bob')
+
+
 def test_another_colour_depth_is_told(farm, xservers):
     """nxagent cannot show it there: the person reads so, and finds his windows where he left them."""
     deep, poor = xservers(), xservers(size='1280x1024x16')
