@@ -15,6 +15,9 @@ struct tls_context;
 /* Reads what OpenSSL reads from files once: before a sandbox without files is entered. */
 void tls_init(void);
 
+/* Before anything else of OpenSSL: what it gives back is kept at hand for the next connection. */
+void tls_keep_memory(void);
+
 /* PEM bytes, not file names: a sandboxed process has no files. min_version: "TLSv1.2" (NULL) or
  * "TLSv1.3"; ciphers: OpenSSL's list for 1.2, NULL ours. client_ca (NUL-ended): if set, clients
  * must show a certificate of one of these authorities, and get no session tickets; crl: those that

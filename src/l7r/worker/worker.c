@@ -456,6 +456,7 @@ int main(int argc, char **argv)
     log_open("qvd-l7r-worker");
     if (check_only)
         return check_main(user);
+    tls_keep_memory();
     int r = worker_init(&worker);
     if (r < 0) {
         log_error("cannot start: %s", strerror(-r));

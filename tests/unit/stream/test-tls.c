@@ -323,5 +323,6 @@ int main(void)
         cmocka_unit_test(test_client_certificates),
     };
 
+    tls_keep_memory(); /* as a worker does: blocks go from one connection to the next */
     return cmocka_run_group_tests(tests, make_cert, free_cert);
 }
