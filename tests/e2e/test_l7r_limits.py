@@ -2,11 +2,14 @@
 """Limits of a connection, each reached and passed by one, and two L7Rs beside each other."""
 
 import contextlib
+import re
 import socket
+import struct
 import time
 
 import pytest
 
+from brokerlink import Broker
 from fakenode import NX_SERVER, check_log
 from farm import wait_until
 from oldclients import Answer, PerlClient, Wire, basic, first_nx_bytes, request
@@ -223,3 +226,29 @@ def test_a_stop_closes_what_is_open(farm, node, vm):
     assert instances(node) == []
     check_log(farm)
     assert farm.run(['pgrep', '-f', 'qvd-(l7r|authd|rpc)'], check=False).stdout == ''
+
+
+HOSTILE = {'l7r.limit.connections': 3, 'l7r.sessions.max': 5}
+
+
+def test_a_worker_that_tells_of_too_many_connections(farm, node):
+    """No honest one has more than l7r.limit.connections: what is over is refused, not kept."""
+    broker = Broker(farm, HOSTILE)
+    wait_until(lambda: broker.ask(1)[0] == 401, 20, 'the database')
+    assert [broker.ask(conn)[0] for conn in (2, 3, 1, 3)] == [401] * 4
+    many = (503, 'Too many connections. Retry later')
+    assert [broker.ask(conn) for conn in range(4, 100)] == [many] * 96
+    assert broker.ask(2)[0] == 401
+    broker.send('gone', conn=2)
+    assert [broker.ask(conn)[0] for conn in (4, 2)] == [401, 503]
+    assert re.findall('worker 0 tells of more .*', broker.end()) == [
+        'worker 0 tells of more connections than l7r.limit.connections: refused']
+
+
+@pytest.mark.parametrize('count, words', [
+    (5, []), (1000, ['worker 0 tells of more sessions than l7r.sessions.max: refused'])])
+def test_a_worker_that_tells_of_too_many_sessions(farm, node, count, words):
+    broker = Broker(farm, HOSTILE)
+    broker.send('resync', sessions=struct.pack(f'<{count}Q', *range(10 ** 9, 10 ** 9 + count)))
+    wait_until(lambda: broker.ask(1)[0] == 401, 20, 'the database')
+    assert re.findall('worker 0 tells of more .*', broker.end()) == words

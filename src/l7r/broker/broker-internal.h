@@ -91,6 +91,7 @@ struct link {
     bool resynced; /* it has told all that it relays */
     bool dead;
     struct map *conns; /* struct conn by id */
+    int64_t told_full; /* clock_ms(); 0: never */
 };
 
 struct session {
@@ -178,6 +179,8 @@ must_check int link_new(struct broker *b, int fd, const struct l7r_link *m);
 struct link *link_free(struct link *l);
 struct conn *link_conn(struct link *l, uint64_t conn);
 void link_forget(struct link *l, uint64_t conn);
+/* In the log, now and then: it has more of something than an honest worker. */
+void link_tell_full(struct link *l, const char *what);
 
 /* session.c */
 must_check struct session *session_new(struct broker *b, struct link *l, uint64_t conn,
@@ -265,5 +268,6 @@ void reconcile_stop(struct broker *b);
 void reconcile_last_beat(struct broker *b, void (*done)(struct broker *b));
 /* Everything is looked at now (or as soon as the present round is over). */
 void reconcile_now(struct broker *b);
-/* Adopts what a worker relays: looked up in the database at the next round. */
+/* Adopts what a worker relays: looked up in the database at the next round. Not more than a node
+ * can have. */
 void reconcile_adopt(struct link *l, uint64_t id);

@@ -3,9 +3,13 @@
  * sessions' events. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "l7r/broker/broker-internal.h"
+
+/* A limit that is passed is told at most so often. */
+#define FULL_MS 60000
 
 enum link_state { LINK_NEW, LINK_OPEN };
 
@@ -20,6 +24,16 @@ static void conn_free(struct conn *c)
     free(c->login);
     explicit_bzero(c, sizeof *c);
     free(c);
+}
+
+void link_tell_full(struct link *l, const char *what)
+{
+    int64_t now = clock_ms();
+
+    if (l->told_full && now - l->told_full < FULL_MS)
+        return;
+    l->told_full = now;
+    log_error("worker %u tells of more %s: refused", l->slot, what);
 }
 
 void link_forget(struct link *l, uint64_t conn)
@@ -125,10 +139,36 @@ static must_check int take_request(struct session *s, const struct l7r_request *
     return 0;
 }
 
+/* A worker counts its connections itself; one that does not shall not fill our memory. The node's
+ * limit, as one that was lowered a moment ago has more than its part. */
+static bool is_full(const struct link *l)
+{
+    return map_count(l->conns) >= (size_t)conf_int(l->broker->conf, "l7r.limit.connections");
+}
+
+static int refuse(struct link *l, uint64_t conn)
+{
+    static const char text[] = "Too many connections. Retry later\r\n";
+    const struct l7r_answer a = {
+        .conn = conn,
+        .status = 503,
+        .type = "text/plain",
+        .retry_after = 5,
+        .last = true,
+        .body = {text, sizeof text - 1}
+    };
+
+    link_tell_full(l, "connections than l7r.limit.connections");
+    return ipc_send(l->channel, &l7r_answer_msg, &a, -EBADF);
+}
+
 static int on_request(void *owner, const void *msg, int *fd)
 {
     struct link *l = owner;
     const struct l7r_request *m = msg;
+
+    if (!link_conn(l, m->conn) && is_full(l))
+        return refuse(l, m->conn);
     struct conn *c = conn_get(l, m->conn);
 
     if (!c)

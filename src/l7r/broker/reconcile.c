@@ -209,6 +209,15 @@ void reconcile_now(struct broker *b)
         ev_timer_arm(b->sweep, 1000);
 }
 
+/* The larger of both, as the second may have been lowered while they were relayed. */
+static size_t most_sessions(const struct broker *b)
+{
+    int64_t sessions = conf_int(b->conf, "l7r.sessions.max");
+    int64_t connections = conf_int(b->conf, "l7r.limit.connections");
+
+    return (size_t)(sessions > connections ? sessions : connections);
+}
+
 void reconcile_adopt(struct link *l, uint64_t id)
 {
     struct broker *b = l->broker;
@@ -216,6 +225,10 @@ void reconcile_adopt(struct link *l, uint64_t id)
 
     if (s)
         return;
+    if (map_count(b->by_id) >= most_sessions(b)) {
+        link_tell_full(l, "sessions than l7r.sessions.max");
+        return;
+    }
     s = session_new(b, l, 0, L7R_CONNECT);
     if (!s)
         return;
