@@ -68,8 +68,13 @@ static must_check char *array_of(struct store_ids ids)
 
 /* Look ----------------------------------------------------------------------------------------- */
 
+/* A hard expiration that is over is an order which the VM's node is about to write. */
+#define EXPIRED "(r.vm_state = 'running' AND r.vm_expiration_hard <= clock_timestamp())"
+
 static const char look_sql[] =
-    "SELECT r.session_id, r.user_cmd IS NOT NULL, r.vm_state, r.vm_cmd, r.host_id, r.blocked,"
+    "SELECT r.session_id, r.user_cmd IS NOT NULL, r.vm_state,"
+    " CASE WHEN " EXPIRED
+    " THEN coalesce(r.vm_cmd, 'start') ELSE r.vm_cmd END, r.host_id, r.blocked,"
     " r.blocked_reason, (SELECT s.ended IS NOT NULL FROM sessions s WHERE s.id = $2),"
     " host(r.vm_address), r.vm_vma_port, r.vm_x_port, k.secret, host(h.address), u.login,"
     " (SELECT json_object_agg(p.key, p.value) FROM vm_effective_properties p"
@@ -137,8 +142,9 @@ static struct db_param phase(int64_t ms)
 }
 
 static const char switch_sql[] =
-    "WITH vm AS (UPDATE vm_runtimes SET user_state = 'connected' WHERE session_id = $1"
-    "  AND user_cmd IS NULL AND vm_state = 'running' RETURNING vm_id)"
+    "WITH vm AS (UPDATE vm_runtimes r SET user_state = 'connected' WHERE session_id = $1"
+    "  AND user_cmd IS NULL AND vm_state = 'running' AND vm_cmd IS NULL"
+    "  AND " EXPIRED " IS NOT TRUE RETURNING vm_id)"
     "UPDATE sessions SET connected = coalesce(connected, now()), host_id = $2, claim_ms = $3,"
     " start_ms = $4, x_start_ms = $5, dial_ms = $6"
     " WHERE id = $1 AND EXISTS (SELECT FROM vm)";

@@ -84,7 +84,7 @@ struct store_look {
     uint64_t session; /* whose it is now */
     bool abort;       /* a disconnect is ordered */
     enum vm_state vm_state;
-    enum vm_cmd vm_cmd;
+    enum vm_cmd vm_cmd; /* of a running VM: it is about to end, start: and to begin anew */
     uint64_t host_id;
     bool blocked;
     char blocked_reason[200];
@@ -107,7 +107,7 @@ struct store_phases {
     int64_t tls, auth, claim, start, x_start, dial, first_byte;
 };
 
-/* connecting -> connected. taken: still mine, and nobody ordered its end. */
+/* connecting -> connected. taken: still mine, and nobody ordered its end or the VM's. */
 typedef void store_switch_fn(void *arg, bool failed, bool taken);
 must_check struct store_call *store_session_switch(struct db *db, uint64_t session, uint64_t host,
                                                    const struct store_phases *phases,

@@ -255,6 +255,28 @@ def test_a_vm_that_does_not_start(farm, vm, hold, rows):
         rows.wait('wait refused')
 
 
+# What hkd writes when a VM expires, and a moment before it has written it.
+ENDS_SOON = {'restart': "vm_cmd = 'start'", 'stop': "vm_cmd = 'stop'",
+             'expired': "vm_expiration_hard = now() - interval '1 ms'"}
+
+
+@pytest.mark.parametrize('order', sorted(ENDS_SOON))
+def test_a_vm_that_is_about_to_end_is_waited_for(node, farm, vm, rows, order):
+    """Nobody is let in to be cut in a moment: he gets the next run."""
+    node.psql(f'UPDATE vm_runtimes SET {ENDS_SOON[order]} WHERE vm_id = {vm.id}')
+    calls = len(vm.called('x_start'))
+    client, answer = connect(farm, vm)
+    rows.entered('wait')
+    node.psql("UPDATE vm_runtimes SET vm_state = 'stopping_1', vm_expiration_hard = NULL "
+              f'WHERE vm_id = {vm.id}')
+    vm.set_stopped()
+    wait_until(lambda: vm.row()['vm_cmd'] == 'start', 10, 'the next run')
+    assert len(vm.called('x_start')) == calls
+    vm.set_running()
+    assert answer.result(30).status == 101
+    client.wire.close()
+
+
 @pytest.mark.parametrize('state', ['sleeps', 'does not answer'])
 def test_a_desktop_that_does_not_start(farm, vm, hold, rows, state):
     """qvd-rpc under SIGSTOP: our own limit. An agent that hangs: whoever notices first."""
@@ -349,6 +371,20 @@ def test_a_switch_that_finds_a_stopped_vm(farm, node, vm, rows):
     del vm.answers['x_start']
     rows.wait('switch refused')
     vm.set_running()
+
+
+@pytest.mark.parametrize('order, word', [('restart', 'it is restarted now'),
+                                         ('stop', 'it is stopped now'),
+                                         ('expired', 'it is restarted now')])
+def test_a_switch_that_finds_a_vm_about_to_end(farm, node, vm, rows, order, word):
+    vm.answers['x_start'] = gate = Gate(first=lambda: node.psql(
+        f"SET qvd.notify = 'store'; UPDATE vm_runtimes SET {ENDS_SOON[order]} "
+        f'WHERE vm_id = {vm.id}'))
+    gate.open.set()
+    refused(connect(farm, vm)[1], word)
+    del vm.answers['x_start']
+    rows.wait('switch refused')
+    node.psql(f'UPDATE vm_runtimes SET vm_expiration_hard = NULL WHERE vm_id = {vm.id}')
 
 
 def test_a_session_that_carried_nothing(farm, vm, rows):

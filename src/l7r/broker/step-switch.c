@@ -22,6 +22,9 @@ enum session_event step_switch_looked(struct session *s, const struct store_look
 {
     if (s->call || s->look)
         return SESSION_EV_NONE; /* its own answer comes first, or a look that is newer */
+    if (look->vm_state == VM_RUNNING && look->vm_cmd != VM_CMD_NONE)
+        return session_unavailable(s, look->vm_cmd == VM_CMD_START ? "it is restarted now"
+                                                                   : "it is stopped now");
     return session_unavailable(s, look->vm_state == VM_RUNNING ? "it was changed meanwhile"
                                                                : "the virtual machine has stopped");
 }

@@ -58,7 +58,8 @@ static enum session_event ready(struct session *s, const struct store_look *look
 
 enum session_event step_wait_looked(struct session *s, const struct store_look *look)
 {
-    if (look->vm_state == VM_RUNNING && look->vm_cmd != VM_CMD_STOP)
+    /* An order to a VM that runs is its end: nobody is let in to be cut in a moment. */
+    if (look->vm_state == VM_RUNNING && look->vm_cmd == VM_CMD_NONE)
         return ready(s, look);
     s->started = true;
     if (look->blocked && s->ordered)
