@@ -33,6 +33,11 @@ must_check int conf_parse(const char *name, const char *text, size_t len, struct
 must_check int conf_value(const struct conf_key *key, const char *text, int64_t *ret_num,
                           double *ret_real, struct qvd_error *err);
 
+/* The forms that rows of STR and LIST name (forms.c): whether text has it, and what it is in words;
+ * NULL: there is no such form. */
+bool form_fits(const char *name, const char *text);
+const char *form_text(const char *name);
+
 /* Place of a row in the table. */
 size_t conf_index(const struct conf_key *key);
 bool conf_is_pattern(const struct conf_key *key);

@@ -52,7 +52,7 @@ struct conf_key {
     enum conf_type type;
     const char *def; /* text, unexpanded; NULL: must be set by those who ask for it */
     int64_t min, max;
-    const char *choices;
+    const char *choices; /* of STR and LIST: the name of their form (forms.c), NULL: any */
     enum conf_scope scope;
     enum conf_when when;
     unsigned files;

@@ -75,7 +75,7 @@ static void print_allowed(const struct conf_key *k, FILE *out)
         fprintf(out, "time, %gs to %gs", (double)k->min / 1000, (double)k->max / 1000);
         break;
     default:
-        fputs(conf_type_name(k->type), out);
+        fputs(k->choices ? form_text(k->choices) : conf_type_name(k->type), out);
     }
 }
 

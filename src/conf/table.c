@@ -240,6 +240,15 @@ static int value_text(const char *text, struct qvd_error *err)
     return 0;
 }
 
+/* A list may be of none; another text only where that is its default. */
+static int value_form(const struct conf_key *key, const char *text, struct qvd_error *err)
+{
+    if (!key->choices || (!*text && (key->type == CONF_LIST || !*key->def)) ||
+        form_fits(key->choices, text))
+        return 0;
+    return qvd_error_set(err, -EINVAL, "must be %s", form_text(key->choices));
+}
+
 int conf_value(const struct conf_key *key, const char *text, int64_t *ret_num, double *ret_real,
                struct qvd_error *err)
 {
@@ -271,6 +280,9 @@ int conf_value(const struct conf_key *key, const char *text, int64_t *ret_num, d
         return !*text || is_ip(text) ? 0 : qvd_error_set(err, -EINVAL, "must be an IP address");
     case CONF_ADDRESS:
         return value_address(text, err);
+    case CONF_STR:
+    case CONF_LIST:
+        return value_form(key, text, err);
     default:
         return 0;
     }

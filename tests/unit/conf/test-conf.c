@@ -61,7 +61,7 @@ static void test_syntax(void **state)
                           "path.storage.root = /srv/\\\n"
                           "    qvd\n"
                           "l7r.auth.plugin.default.separators = @\\#\\ \n"
-                          "vm.network.domain = back\\\\slash");
+                          "l7r.auth.plugin.default.tenant = back\\\\slash");
 
     assert_string_equal(conf_str(c, "nodename"), "n1");
     assert_string_equal(conf_str(c, "database.host"), "db.example.com");
@@ -70,7 +70,7 @@ static void test_syntax(void **state)
     assert_string_equal(conf_str(c, "path.storage.root"), "/srv/qvd");
     assert_string_equal(conf_str(c, "path.storage.images"), "/srv/qvd/images");
     assert_string_equal(conf_str(c, "l7r.auth.plugin.default.separators"), "@# ");
-    assert_string_equal(conf_str(c, "vm.network.domain"), "back\\slash");
+    assert_string_equal(conf_str(c, "l7r.auth.plugin.default.tenant"), "back\\slash");
     assert_string_equal(told, "");
     conf_free(c);
 }
@@ -127,6 +127,59 @@ static void test_refused(void **state)
     refused("nodename = \xff\n", "f: not UTF-8 text");
     refused("api.password = x\nqa.password = ${nope}\n",
             "f:2: qa.password = ***: uses ${nope}, which is not set");
+}
+
+/* Texts and lists that have a syntax: what config-keys.md and the manual give, and what is none. */
+static void test_forms(void **state)
+{
+    static const struct {
+        const char *key, *good[4], *bad[5];
+    } rows[] = {
+        {"database.port",               {"5432", "5432,5433"},                                  {"54x", "0", "65536", "", ","}                   },
+        {"database.sslrootcert",        {"", "/etc/ssl/pg.pem"},                                {"pg.pem"}                                       },
+        {"log.filename",                {"", "/var/log/qvd/%p.log", "~/qvd.log"},               {"qvd.log"}                                      },
+        {"log.syslog.address",
+         {"/dev/log", "log.example.com:514", "tcp://[2001:db8::1]:601", "udp://192.0.2.1:514"},
+         {"nowhere", "host:0", "tcp://host", "host:514x", "[::1:5"}                                                                              },
+        {"l7r.address",                 {"*", "192.0.2.1, ::1"},                                {"1.2.3", "localhost", ""}                       },
+        {"l7r.auth.plugins",            {"", "auto,ldap"},                                      {"../ldap", "a;b"}                               },
+        {"l7r.trusted_proxies",
+         {"", "192.0.2.1, 10.0.0.0/8", "2001:db8::/32"},
+         {"balancer", "10.0.0.0/33", "10.0.0.0/8, x"}                                                                                            },
+        {"vm.network.bridge",           {"qvdnet0", ""},                                        {"a b", "..", "sixteencharacters", "a/b"}        },
+        {"vm.network.uplinks",          {"", "eth1, eth2.100"},                                 {"eth1, much-too-long-a-name"}                   },
+        {"vm.network.netmask",
+         {"255.255.0.0", "16", "30"},
+         {"255.0.255.0", "0", "31", "255.255.255.255", "mask"}                                                                                   },
+        {"vm.network.dns_server",       {"", "192.0.2.53, 2001:db8::53"},                       {"ns.example.com"}                               },
+        {"vm.network.domain",           {"", "vms.example.com"},                                {"a b", "x,option:6"}                            },
+        {"vm.network.mac.prefix",       {"54:52:00"},                                           {"", "55:52:00", "54:52", "zz:00:00", "54-52-00"}},
+        {"vma.user.umask",              {"0022", "077"},                                        {"", "0999", "1777", "00022"}                    },
+        {"vma.default.lang",            {"C.UTF-8", "es_ES.UTF-8@euro"},                        {"", "a b", "x=y"}                               },
+        {"vma.default.client.keyboard", {"pc105/us", "pc105/es"},                               {"", "a,b", "x:y"}                               },
+        {"vma.default.client.link",
+         {"modem", "LAN", "56k", "2500000"},
+         {"", "fast", "0", "1g", "k"}                                                                                                            },
+        {"vma.on_action.connect",       {"", "/usr/local/bin/hook"},                            {"hook"}                                         },
+        {"api.url",
+         {"https://*:3000/", "https://192.0.2.1", "https://[::1]:443/"},
+         {"http://*:3000/", "https://host:1/", "https://*:99999/", "https://*:1/x", ""}                                                          },
+    };
+    struct qvd_error err;
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        const struct conf_key *key = conf_find(rows[i].key);
+        assert_non_null(key);
+        for (size_t j = 0; j < 4 && rows[i].good[j]; j++)
+            if (conf_check(key, rows[i].good[j], &err) < 0)
+                fail_msg("%s = %s: %s", key->key, rows[i].good[j], err.text);
+        for (size_t j = 0; j < 5 && rows[i].bad[j]; j++)
+            if (conf_check(key, rows[i].bad[j], &err) == 0)
+                fail_msg("%s = %s was taken", key->key, rows[i].bad[j]);
+    }
+    refused("vma.default.client.link = fast\n",
+            "f:1: vma.default.client.link = fast: must be modem, isdn, adsl, wan, lan, local or a "
+            "rate as 56k, 1m");
 }
 
 static void test_limits(void **state)
@@ -363,17 +416,12 @@ static void test_template(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_syntax),
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_unknown),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_layers),
-        cmocka_unit_test(test_reload),
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_require_and_lists),
-        cmocka_unit_test(test_dump),
-        cmocka_unit_test(test_template),
+        cmocka_unit_test(test_syntax),  cmocka_unit_test(test_types),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_unknown), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_layers),  cmocka_unit_test(test_reload),
+        cmocka_unit_test(test_table),   cmocka_unit_test(test_require_and_lists),
+        cmocka_unit_test(test_dump),    cmocka_unit_test(test_template),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
