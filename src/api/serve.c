@@ -31,12 +31,12 @@ struct listener {
 /* Besides those of any loop: accepting, what libpq needs to connect and to read its files, and the
  * thread that looks names up. */
 static const int more_syscalls[] = {
-    SYS_accept4,   SYS_accept,         SYS_socket,     SYS_connect,  SYS_openat,    SYS_access,
-    SYS_faccessat, SYS_faccessat2,     SYS_readlink,   SYS_getuid,   SYS_geteuid,   SYS_getgid,
-    SYS_getegid,   SYS_uname,          SYS_prlimit64,  SYS_sysinfo,  SYS_statx,     SYS_pread64,
-    SYS_bind,      SYS_epoll_create1,  SYS_pipe2,      SYS_eventfd2, SYS_dup,       SYS_stat,
-    SYS_getppid,   SYS_timerfd_create, SYS_socketpair, SYS_ioctl,    SYS_getrusage, SYS_sendmmsg,
-    SYS_clone,     SYS_clone3,
+    SYS_accept4,   SYS_accept,        SYS_socket,    SYS_connect,   SYS_openat,   SYS_access,
+    SYS_faccessat, SYS_faccessat2,    SYS_readlink,  SYS_getuid,    SYS_geteuid,  SYS_getgid,
+    SYS_getegid,   SYS_uname,         SYS_prlimit64, SYS_sysinfo,   SYS_statx,    SYS_pread64,
+    SYS_bind,      SYS_epoll_create1, SYS_pipe2,     SYS_eventfd2,  SYS_dup,      SYS_stat,
+    SYS_getppid,   SYS_socketpair,    SYS_ioctl,     SYS_getrusage, SYS_sendmmsg, SYS_clone,
+    SYS_clone3,
 };
 
 static must_check int enter_sandbox(const struct conf *conf, struct qvd_error *err)

@@ -25,12 +25,12 @@ struct program {
 /* Besides those of any loop: what libpq and libcrypt need to connect and to read their files, the
  * thread that looks names up, and processes for plugins (apart.c). */
 static const int more_syscalls[] = {
-    SYS_socket,     SYS_connect,  SYS_openat,      SYS_access,  SYS_faccessat, SYS_faccessat2,
-    SYS_readlink,   SYS_getuid,   SYS_geteuid,     SYS_getgid,  SYS_getegid,   SYS_uname,
-    SYS_prlimit64,  SYS_sysinfo,  SYS_statx,       SYS_pread64, SYS_bind,      SYS_epoll_create1,
-    SYS_pipe2,      SYS_eventfd2, SYS_dup,         SYS_stat,    SYS_getppid,   SYS_timerfd_create,
-    SYS_socketpair, SYS_ioctl,    SYS_sendmmsg,    SYS_clone,   SYS_clone3,    SYS_alarm,
-    SYS_kill,       SYS_wait4,    SYS_close_range,
+    SYS_socket,    SYS_connect,     SYS_openat,  SYS_access,  SYS_faccessat, SYS_faccessat2,
+    SYS_readlink,  SYS_getuid,      SYS_geteuid, SYS_getgid,  SYS_getegid,   SYS_uname,
+    SYS_prlimit64, SYS_sysinfo,     SYS_statx,   SYS_pread64, SYS_bind,      SYS_epoll_create1,
+    SYS_pipe2,     SYS_eventfd2,    SYS_dup,     SYS_stat,    SYS_getppid,   SYS_socketpair,
+    SYS_ioctl,     SYS_sendmmsg,    SYS_clone,   SYS_clone3,  SYS_alarm,     SYS_kill,
+    SYS_wait4,     SYS_close_range,
 };
 
 static must_check int enter_sandbox(const struct conf *conf, struct qvd_error *err)

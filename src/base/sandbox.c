@@ -56,7 +56,6 @@ const int sandbox_loop_syscalls[] = {
     SCMP_SYS(setsockopt),
     SCMP_SYS(getsockname),
     SCMP_SYS(getpeername),
-    SCMP_SYS(timerfd_settime),
     SCMP_SYS(sigaltstack),
     SCMP_SYS(rseq),
     SCMP_SYS(set_robust_list),

@@ -9,7 +9,7 @@
 /* Beside what every loop of ours needs. */
 static const int own_syscalls[] = {
     /* the loop is made after it */
-    SYS_epoll_create1, SYS_timerfd_create, SYS_pipe2, SYS_eventfd2,
+    SYS_epoll_create1, SYS_pipe2, SYS_eventfd2,
     /* dialling into VMs, libpq */
     SYS_socket, SYS_connect, SYS_bind, SYS_socketpair, SYS_ioctl, SYS_dup, SYS_sendmmsg,
     /* libpq and OpenSSL beneath it: names, certificates, who we are */
