@@ -19,6 +19,7 @@ enum {
     DB_CONNECT_TIMEOUT_MS = 10000,
     DB_NAMES_WAIT_MS = 1000, /* for addresses before a connect; the name server may be away too */
     DB_NOTIFY_BATCH = 64,
+    DB_NOTIFY_LATER_MS = 100,
     DB_CHANNEL_MAX = 63,
     DB_PAYLOAD_MAX = 255,
 };
@@ -192,6 +193,7 @@ struct db {
     unsigned n_queued;
     struct ev_deferred flush; /* answers the finished, sends the notices */
     struct ev_timer *retry;   /* armed: nothing is opened until it fires */
+    struct ev_timer *later;   /* armed: sends the notices that are in no hurry */
     unsigned backoff_ms;
     bool down;
     char down_why[256];

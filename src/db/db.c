@@ -35,6 +35,11 @@ static void on_flush(void *arg)
     listen_send_notices(db);
 }
 
+static void on_later(void *arg)
+{
+    listen_send_notices(arg);
+}
+
 static void set_options(struct db *db, const struct db_options *o)
 {
     db->options = *o;
@@ -68,6 +73,8 @@ int db_new(struct ev_loop *loop, const struct db_target *target, const struct db
     ev_deferred_init(&db->flush, on_flush, db);
     r = ev_timer_new(loop, on_retry, db, &db->retry);
     if (r == 0)
+        r = ev_timer_new(loop, on_later, db, &db->later);
+    if (r == 0)
         r = conn_init(&db->listener, db, true);
     db->conns = calloc(db->options.connections, sizeof *db->conns);
     if (r == 0 && !db->conns)
@@ -95,6 +102,7 @@ struct db *db_free(struct db *db)
     ev_deferred_cancel(&db->flush);
     names_done(db);
     db->retry = ev_timer_free(db->retry);
+    db->later = ev_timer_free(db->later);
     for (unsigned i = 0; i < db->options.connections && db->conns; i++)
         conn_done(&db->conns[i]);
     conn_done(&db->listener);

@@ -172,6 +172,9 @@ void db_txn_abort(struct db_txn *t);
  * channel at most 63 bytes, payload 255: longer ones are not sent. */
 void db_notify(struct db *db, const char *channel, const char *payload);
 void db_notify_id(struct db *db, const char *channel, const char *kind, int64_t id);
+/* For whom nobody waits (consoles): with the next db_notify(), or in 100 ms. Each notification
+ * wakes all who listen in the database, whatever their channels. */
+void db_notify_id_later(struct db *db, const char *channel, const char *kind, int64_t id);
 
 /* Notifications of a channel; the LISTEN connection is opened with the first and kept. -EEXIST: the
  * channel has a handler. */

@@ -156,7 +156,7 @@ bool db_is_listening(const struct db *db)
     return db->listening;
 }
 
-void db_notify(struct db *db, const char *channel, const char *payload)
+static void add_notice(struct db *db, const char *channel, const char *payload)
 {
     struct notice *n;
 
@@ -171,6 +171,11 @@ void db_notify(struct db *db, const char *channel, const char *payload)
     }
     list_append(&db->notices, &n->node);
     db->n_notices++;
+}
+
+void db_notify(struct db *db, const char *channel, const char *payload)
+{
+    add_notice(db, channel, payload);
     ev_defer(db->loop, &db->flush);
 }
 
@@ -180,6 +185,16 @@ void db_notify_id(struct db *db, const char *channel, const char *kind, int64_t 
 
     (void)snprintf(payload, sizeof payload, "%s %lld", kind, (long long)id);
     db_notify(db, channel, payload);
+}
+
+void db_notify_id_later(struct db *db, const char *channel, const char *kind, int64_t id)
+{
+    char payload[64];
+
+    (void)snprintf(payload, sizeof payload, "%s %lld", kind, (long long)id);
+    add_notice(db, channel, payload);
+    if (!ev_timer_armed(db->later))
+        ev_timer_arm(db->later, DB_NOTIFY_LATER_MS);
 }
 
 /* A transaction of its own whose commit does not wait for the disk. */

@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "base/str.h"
 #include "hkd/hkd-internal.h"
+#include "store/store.h"
 
 /* How long until what the database did not take is sent again, when nothing tells us earlier. */
 #define RETRY_MS 1000
@@ -42,7 +43,7 @@ static void begin(struct vm *vm)
     vm->has_vma = strcmp(s->hypervisor, "nothing") != 0;
     vm->has_secret = true;
     memcpy(vm->ip, s->ip, sizeof vm->ip);
-    store_vm_notify(vm->d->db, vm->id, 0);
+    store_tell_api_later(vm->d->db, "vm", vm->id);
     if (vm->retakes) {
         vm_event(vm, VM_EV_GONE, "was not launched before the restart");
     } else {
@@ -196,8 +197,10 @@ static void on_told(void *arg, const struct db_result *r)
         return;
     }
     found = store_vm_read_told(r, &instance, &order);
-    if (found) /* a session waits for its VM to run or to end */
-        store_vm_notify(vm->d->db, vm->id, vm->told == VM_STARTING_2 ? 0 : instance);
+    if (found && vm->told == VM_STARTING_2) /* a session waits for its VM to run or to end */
+        store_tell_api_later(vm->d->db, "vm", vm->id);
+    else if (found)
+        store_vm_notify(vm->d->db, vm->id, instance);
     if (vm->told == VM_STOPPED) {
         /* No row: it was told before, or is not ours; an order may wait in both cases. */
         over(vm, !found || order == VM_CMD_START || vm->look_again);

@@ -46,6 +46,11 @@ void store_tell_api(struct db *db, const char *kind, int64_t id)
     db_notify_id(db, STORE_CHANNEL_API, kind, id);
 }
 
+void store_tell_api_later(struct db *db, const char *kind, int64_t id)
+{
+    db_notify_id_later(db, STORE_CHANNEL_API, kind, id);
+}
+
 bool store_payload(const char *payload, char *kind, size_t size, int64_t *ret_id)
 {
     const char *blank = strchr(payload, ' ');

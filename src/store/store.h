@@ -29,6 +29,8 @@ void store_channel_l7r(char dst[STORE_CHANNEL_SIZE], int64_t instance);
 void store_tell_host(struct db *db, int64_t host, const char *kind, int64_t id);
 void store_tell_l7r(struct db *db, int64_t instance, const char *kind, int64_t id);
 void store_tell_api(struct db *db, const char *kind, int64_t id);
+/* Of what nobody waits for but people who look on: a moment later, with whatever else is told. */
+void store_tell_api_later(struct db *db, const char *kind, int64_t id);
 
 /* What a notification says: its kind ("vm", "session", "host", "config") and id. Never trusted: the
  * receiver reads the row. false: not one of ours. */

@@ -21,7 +21,7 @@ enum session_event step_connected(struct session *s)
     link_forget(s->link, s->conn);
     s->conn = 0;
     session_slim(s);
-    store_tell_api(s->broker->db, "vm", (int64_t)s->vm_id);
+    store_tell_api_later(s->broker->db, "vm", (int64_t)s->vm_id);
     log_info("%s connected after %lld ms", session_prefix(s, prefix),
              (long long)(s->connected - s->began));
     return SESSION_EV_NONE;

@@ -309,6 +309,30 @@ static void test_notify(void **state)
     assert_string_equal(e.last, "h6:y");
 }
 
+/* What is in no hurry goes with what is; alone it goes a moment later. */
+static void test_notify_later(void **state)
+{
+    struct fixture *f = *state;
+    struct ear e = {0};
+    int64_t begin;
+
+    db_on_listening(f->db, live_is_listening, &e);
+    assert_int_equal(db_listen(f->db, "h5", live_hear, &e), 0);
+    live_turn_until(f, &e.listening, 1);
+    begin = clock_ms();
+    db_notify_id_later(f->other, "h5", "vm", 1);
+    live_turn_until(f, &e.heard, 1);
+    assert_true(clock_ms() - begin >= 99);
+    db_notify_id_later(f->other, "h5", "vm", 2);
+    db_notify_id_later(f->other, "h5", "vm", 3);
+    db_notify_id(f->other, "h5", "vm", 2); /* no longer later, and sent once */
+    live_turn_until(f, &e.heard, 3);
+    assert_string_equal(e.last, "h5:vm 3");
+    db_notify_id(f->other, "h5", "vm", 4);
+    live_turn_until(f, &e.heard, 4);
+    assert_string_equal(e.last, "h5:vm 4");
+}
+
 /* A notification's transaction must not wait for the disk. */
 static void check_async(void *arg, const struct db_result *r)
 {
@@ -335,11 +359,17 @@ static void test_async_commit_holds_in_a_batch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        LIVE(test_values),      LIVE(test_session),
-        LIVE(test_errors),      LIVE(test_many_at_once),
-        LIVE(test_queue_limit), LIVE(test_batch),
-        LIVE(test_txn),         LIVE(test_deadlock_runs_again),
-        LIVE(test_notify),      LIVE(test_async_commit_holds_in_a_batch),
+        LIVE(test_values),
+        LIVE(test_session),
+        LIVE(test_errors),
+        LIVE(test_many_at_once),
+        LIVE(test_queue_limit),
+        LIVE(test_batch),
+        LIVE(test_txn),
+        LIVE(test_deadlock_runs_again),
+        LIVE(test_notify),
+        LIVE(test_notify_later),
+        LIVE(test_async_commit_holds_in_a_batch),
     };
 
     return live_run(tests, ARRAY_SIZE(tests));
