@@ -29,7 +29,7 @@ ASAN_E2E = [f'tests/e2e/test_{name}' for name in (
     'api.py', 'authd.py', 'client.py', 'client_again.py', 'client_conf.py', 'deploy.py',
     'golden_wire.py', 'hkd.py', 'hkd_lxc.py', 'hostile_agent.py', 'hostile_image.py',
     'image_refused.py', 'l7r_balancer.py', 'l7r_http.py', 'l7r_limits.py', 'l7r_tls.py', 'qa.py',
-    'start_faults.py', 'vm_network.py', 'vma.py', 'vma_farm.py', 'vma_hooks.py',
+    'start_faults.py', 'vm_network.py', 'vm_rows.py', 'vma.py', 'vma_farm.py', 'vma_hooks.py',
     'vma_adopt.py::test_replays_and_floods_are_bounded[minimal]')]
 
 

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "ev/child.h"
@@ -26,7 +27,10 @@ struct hook {
     bool timed_out;
     hook_done_fn *done; /* NULL: cancelled, only to be reaped */
     void *arg;
+    struct list node; /* among the cancelled */
 };
+
+static struct list cancelled = QVD_LIST_INIT(cancelled);
 
 /* Opened for each hook: whoever rotates or removes the file needs to tell nobody. */
 static int open_log(const struct conf *conf)
@@ -65,6 +69,7 @@ static void note(const struct hook *h, const char *text)
 
 static struct hook *hook_free(struct hook *h)
 {
+    list_remove(&h->node);
     ev_timer_free(h->limit);
     ev_child_free(h->child);
     fd_close(h->log_fd);
@@ -177,6 +182,7 @@ int hook_run(struct ev_loop *loop, const struct conf *conf, const struct hook_sp
     if (!h)
         return qvd_error_set(err, -ENOMEM, "hook %s: out of memory", spec->key);
     *h = (struct hook){.done = done, .arg = arg, .log_fd = -EBADF};
+    list_init(&h->node);
     (void)!snprintf(h->key, sizeof h->key, "%s", spec->key);
     h->log_fd = open_log(conf);
     if (start(h, loop, conf, spec, path, &why) < 0) {
@@ -196,8 +202,15 @@ struct hook *hook_cancel(struct hook *h)
         note(h, "killed: no longer wanted");
         h->limit = ev_timer_free(h->limit);
         h->done = NULL; /* on_gone() frees it */
+        list_append(&cancelled, &h->node);
     }
     return NULL;
+}
+
+void hook_free_cancelled(void)
+{
+    QVD_LIST_FOREACH (h, &cancelled, struct hook, node)
+        hook_free(h);
 }
 
 struct hook *hook_forget(struct hook *h)

@@ -31,5 +31,7 @@ must_check int hook_run(struct ev_loop *loop, const struct conf *conf, const str
                         struct qvd_error *err);
 /* Kills its whole group. NULL-safe, always NULL. */
 struct hook *hook_cancel(struct hook *h);
+/* At the end of the process, before its loop goes: nobody reaps them any more. */
+void hook_free_cancelled(void);
 /* Lets it run on without us. NULL-safe, always NULL. */
 struct hook *hook_forget(struct hook *h);

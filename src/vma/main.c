@@ -18,6 +18,7 @@
 #include "ipc/channel.h"
 #include "ipc/log-msg.h"
 #include "ipc/spawner.h"
+#include "vma/hook.h"
 #include "vma/msg.h"
 #include "vma/orders.h"
 #include "vma/user.h"
@@ -277,6 +278,7 @@ static void finish(struct monitor *m)
         orders_leave(m->orders);
     else
         orders_free(m->orders);
+    hook_free_cancelled();
     ev_timer_free(m->end);
     for (size_t i = 0; i < ARRAY_SIZE(m->signals); i++)
         ev_signal_free(m->signals[i]);
