@@ -39,6 +39,8 @@ struct client_cert {
 };
 
 /* nxproxy and what belongs to it; all empty without a session. */
+#define DISPLAY_MEND "call me inside a graphical session, or name its display by --display"
+
 struct client_session {
     char dir[96]; /* private, "" when there is none */
     int dir_fd;   /* holds its lock */

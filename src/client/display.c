@@ -295,9 +295,9 @@ static void tell(struct client_display *d, const char *name, const char *why)
 
 static void refuse(struct client_display *d, const char *why)
 {
-    char text[400];
+    char text[600];
 
-    snprintf(text, sizeof text, "the X display %s cannot be used: %s", d->name, why);
+    snprintf(text, sizeof text, "the X display %s cannot be used: %s; " DISPLAY_MEND, d->name, why);
     tell(d, NULL, text);
 }
 

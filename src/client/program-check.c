@@ -27,9 +27,8 @@ static const struct {
                   "it by -c and -k"                            },
     [QVDCLIENT_STEP_VM] = {"machine",
                                "check --vm, or ask your administrator for a virtual machine"          },
-    [QVDCLIENT_STEP_DISPLAY] =
-        {"display",     "call me inside a graphical session (DISPLAY, XAUTHORITY), and install "
-                    "nxproxy"                                },
+    [QVDCLIENT_STEP_DISPLAY] = {"display",
+                               "check DISPLAY and XAUTHORITY, and that nxproxy is installed"          },
     [QVDCLIENT_STEP_START] =
         {"start",       "your administrator finds the reason in the logs of qvd-l7r and qvd-hkd, by the "
                   "reference if one is told"                   },

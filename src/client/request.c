@@ -208,8 +208,8 @@ static void want(struct qvdclient *c, const struct wire_vm *vm)
         if (r >= 0)
             fit_window(c);
         else
-            client_end(c, QVDCLIENT_FAILED, "the X display %s cannot be used: %s", display,
-                       r == -EINVAL ? "no such name of a display" : strerror(-r));
+            client_end(c, QVDCLIENT_FAILED, "the X display %s cannot be used: %s; " DISPLAY_MEND,
+                       display, r == -EINVAL ? "no such name of a display" : strerror(-r));
     }
 }
 
@@ -239,7 +239,8 @@ static void choose(struct qvdclient *c)
         if (vm)
             want(c, vm);
         else if (*wanted)
-            client_end(c, QVDCLIENT_NO_VM, "%s is none of your virtual machines", wanted);
+            client_end(c, QVDCLIENT_NO_VM,
+                       "%s is none of your virtual machines; qvdclient -l lists them", wanted);
         else
             client_end(c, QVDCLIENT_NO_VM, "you have no virtual machine; ask your administrator");
         return;

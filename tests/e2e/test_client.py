@@ -179,7 +179,8 @@ def test_choice_without_terminal_or_machine(client, pki):
         status, _, err = client.run(server, '--ca', pki.path('ca.pem'))
         assert status == 6 and '--vm' in err and len(err.splitlines()) == 1
         status, _, err = client.run(server, '--ca', pki.path('ca.pem'), '--vm', 'c')
-        assert status == 6 and err == 'qvdclient: c is none of your virtual machines\n'
+        assert status == 6 and err == ('qvdclient: c is none of your virtual machines; '
+                                       'qvdclient -l lists them\n')
     with tls(pki, list_only()) as server:
         status, _, err = client.run(server, '--ca', pki.path('ca.pem'))
         assert status == 6 and 'no virtual machine' in err
@@ -882,6 +883,7 @@ def test_a_display_that_refuses_us(client, pki, locked):
             status, _, err = client.run(server, '--ca', pki.path('ca.pem'), env=env)
             assert status == 1 and len(err.splitlines()) == 1
             assert f'the X display {env["DISPLAY"]} cannot be used: ' in err
+            assert 'graphical session' in err
         assert len(server.requests) == 3  # no desktop was asked for
 
 
