@@ -20,7 +20,8 @@ static const char read_sql[] =
     " $4 > 0 AND EXISTS (SELECT FROM sessions s WHERE s.vm_id = v.id AND s.id > $4"
     "  AND s.client IS DISTINCT FROM $5),"
     " (SELECT s.client IS NOT DISTINCT FROM $5 FROM sessions s WHERE s.id = r.session_id),"
-    " (SELECT s.end_reason FROM sessions s WHERE s.id = $4 AND s.vm_id = v.id)"
+    " (SELECT s.end_reason FROM sessions s WHERE s.id = $4 AND s.vm_id = v.id),"
+    " format('no published image of the OSF %s has the tag %s', o.name, v.di_tag)"
     " FROM vms v JOIN vm_runtimes r ON r.vm_id = v.id JOIN osfs o ON o.id = v.osf_id"
     " LEFT JOIN hosts h ON h.id = r.host_id"
     " LEFT JOIN host_runtimes hr ON hr.host_id = r.host_id"
@@ -45,6 +46,7 @@ enum read_column {
     READ_RESUME_TAKEN,
     READ_FORMER_OURS,
     READ_RESUME_END,
+    READ_NO_IMAGE,
 };
 static const char claim_sql[] =
     "WITH s AS (INSERT INTO sessions (vm_id, user_id, host_id, l7r_instance_id, client_ip, client,"
@@ -192,7 +194,7 @@ static void read_vm(struct db_txn *t, void *arg, const struct db_result *r)
     /* Another's order stands: it is carried out first, the session waits for what comes of it. */
     c->result.ordered = c->result.vm_state == VM_STOPPED && db_null(r, 0, READ_VM_CMD);
     if (c->result.ordered && !db_bool(r, 0, READ_HAS_IMAGE))
-        refuse(c, t, STORE_CLAIM_NO_IMAGE, NULL);
+        refuse(c, t, STORE_CLAIM_NO_IMAGE, db_str(r, 0, READ_NO_IMAGE));
     else if (!c->result.ordered && c->session)
         refuse(c, t, STORE_CLAIM_OK, NULL);
 }

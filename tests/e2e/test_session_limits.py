@@ -277,6 +277,17 @@ def test_a_vm_that_is_about_to_end_is_waited_for(node, farm, vm, rows, order):
     client.wire.close()
 
 
+def test_a_vm_whose_tag_no_image_has(farm, node, vm):
+    """A tag may be set before an image has it: who logs in is told, and the log tells which."""
+    node.psql(f"UPDATE vms SET di_tag = 'nosuch' WHERE id = {vm.id}")
+    vm.set_stopped()
+    refused(connect(farm, vm)[1], 'no published image has its tag')
+    assert 'refused in claim: no published image of the OSF desk has the tag nosuch' in \
+        farm.log_tail('l7r', 20000)
+    node.psql(f"UPDATE vms SET di_tag = 'default' WHERE id = {vm.id}")
+    vm.set_running()
+
+
 @pytest.mark.parametrize('state', ['sleeps', 'does not answer'])
 def test_a_desktop_that_does_not_start(farm, vm, hold, rows, state):
     """qvd-rpc under SIGSTOP: our own limit. An agent that hangs: whoever notices first."""
