@@ -24,7 +24,7 @@
 #define LOG_MAX (4 << 20)
 #define FRESH_MS 300
 #define SETTLING_MS 500
-#define NUDGE_MS 10 /* the first; then ever twice as long */
+#define NUDGE_MS 2 /* the first; then ever twice as long */
 /* After an adoption: time for the lines that nxagent wrote meanwhile. */
 #define ADOPTED_MS 1000
 #define STATE_HOOKS_MAX 8

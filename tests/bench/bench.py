@@ -33,6 +33,8 @@ def main():
         return 0
     os.environ.setdefault('QVD_BENCH_LOAD', os.path.join(
         TOP, 'build', 'check', 'tests', 'bench', 'bench-load'))
+    if not args.parts or 'desktops' in args.parts:
+        desktops.prepare()
     peers.own_network()
     peers.all_fds()
     results = Results(3 if args.short else 7)
