@@ -271,7 +271,10 @@ static must_check int spawn_nxagent(struct agent *a, const char *options_path,
                                        .fds = out,
                                        .n_fds = 2,
                                        .dir = a->user.home,
+                                       .death_signal = SIGKILL,
                                        .new_session = true};
+    /* The kernel forgets the death signal when it becomes the user, by when its number is on record:
+     * an agent that is killed in between leaves no nxagent that nobody knows of. */
     r = ev_child_spawn(a->loop, &spec, on_gone, a, &a->nxagent, err);
     if (r < 0)
         return r;
