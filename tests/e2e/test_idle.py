@@ -34,8 +34,7 @@ def statements(farm, offset):
     with open(farm.path('log/postgres.log'), encoding='utf-8', errors='replace') as f:
         f.seek(offset)
         text = f.read()
-    found = re.findall(r' LOG:  execute <unnamed>: (.*?)(?=^\d{4}-\d\d-\d\d |\Z)', text,
-                       re.M | re.S)
+    found = re.findall(r' LOG:  execute \S+: (.*?)(?=^\d{4}-\d\d-\d\d |\Z)', text, re.M | re.S)
     return [' '.join(s.split()) for s in found]
 
 

@@ -213,7 +213,7 @@ def test_nothing_false_leaves_for_the_other_node(farm):
                                          f'{row["ip"]} and dst 10.3.15.1)', 'up2')
     arps = frames.Capture(network(farm.pid), f'arp and ether src {own}', 'up2')
     victim = frames.Capture(inside(farm, 'alice'), f'ether src {own} or ether src {other} and '
-                                                   'dst host 10.3.15.1 or udp port 68')
+                                                   'udp and dst host 10.3.15.1 or udp port 68')
     frames.send_frames(inside(farm.node(2), 'bob'), f'''
 frame('{gateway}', '{own}', 0x800, packet('{alice["ip"]}', '10.3.15.1', 17, udp(1, 53, b'x')))
 frame('{gateway}', '{other}', 0x800, packet('{alice["ip"]}', '10.3.15.1', 17, udp(1, 53, b'x')))
