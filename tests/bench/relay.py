@@ -62,14 +62,15 @@ def bulk(results, three, size):
 
 
 def round_trips(results, three, count):
-    runs = interleaved(results, three, lambda p: load(p, 'rtt', '--count', str(count)))
+    slices = 4
+    runs = sliced(results, three, lambda p: load(p, 'rtt', '--count', str(count // slices)), slices)
     part = 'Relay, round trip of 100 bytes'
     for key, most in (('p50', 1.0), ('p99', 1.15)):
-        ours = [r[key] for r in runs['qvd']]
-        results.ratio(part, key, ours, [r[key] for r in runs['haproxy']], most=most,
-                      show=lambda v: f'{v:.0f} µs')
-        results.ratio(part, f'{key}, beside hitch', ours, [r[key] for r in runs['hitch']],
-                      show=lambda v: f'{v:.0f} µs', peer='hitch')
+        ours, theirs, hitch = ([r[key] / slices for r in runs[name]]
+                               for name in ('qvd', 'haproxy', 'hitch'))
+        results.ratio(part, key, ours, theirs, most=most, show=lambda v: f'{v:.0f} µs')
+        results.ratio(part, f'{key}, beside hitch', ours, hitch, show=lambda v: f'{v:.0f} µs',
+                      peer='hitch')
 
 
 def hold(peer, count):
