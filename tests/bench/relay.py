@@ -11,19 +11,9 @@ from peers import Haproxy, Hitch, Qvd, certificate, load
 GB = 1e9
 
 
-def interleaved(results, order, one):
-    """one(peer) for each, results.runs times; every second time in the other direction."""
-    found = {peer.name: [] for peer in order}
-    for number in range(results.runs):
-        for peer in order if number % 2 == 0 else reversed(order):
-            found[peer.name].append(one(peer))
-            peer.rest()
-    return found
-
-
 def sliced(results, order, one, slices):
-    """The same in slices of about a second: a run is the sum of its own, taken in both directions, so
-    that what else the machine does meanwhile falls on all."""
+    """one(peer) for each, in slices shorter than a second: one of results.runs runs is the sum of its
+    own, taken in both directions, so that what else the machine does meanwhile falls on all."""
     found = {peer.name: [] for peer in order}
     for _ in range(results.runs):
         parts = {peer.name: [] for peer in order}
