@@ -273,8 +273,8 @@ static must_check int spawn_nxagent(struct agent *a, const char *options_path,
                                        .dir = a->user.home,
                                        .death_signal = SIGKILL,
                                        .new_session = true};
-    /* The kernel forgets the death signal when it becomes the user, by when its number is on record:
-     * an agent that is killed in between leaves no nxagent that nobody knows of. */
+    /* The kernel forgets the death signal when it becomes the user, by when its number is on
+     * record: an agent that is killed in between leaves no nxagent that nobody knows of. */
     r = ev_child_spawn(a->loop, &spec, on_gone, a, &a->nxagent, err);
     if (r < 0)
         return r;
